@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: MIT
-"""The version, and nothing else: importing the package must not load ssl, socket or threading before the gevent patch."""
+"""The version, and nothing else: importing it loads no ssl, socket or threading before the gevent patch."""
 
 __version__ = "0.1.0"

@@ -20,6 +20,15 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipients:
+    """The envelope's recipients by where they are shown; nobody stands in two places."""
+
+    to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     kind: Literal["text", "html"]
     content: str

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""python -m relay."""
+
+from relay.bootstrap import console
+
+console()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""The composition root: builds every object from a Config, owns greenlets and signals, reloads, drains, stops."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import gevent
+from gevent.event import Event
+
+from relay import __version__, logs
+from relay.accounts import Accounts
+from relay.clock import Clock, Deadline
+from relay.config import Config
+from relay.configfile import ConfigError
+from relay.graph.client import GraphClient
+from relay.graph.http import EntraHttpClient, http_session
+from relay.graph.mail import Mailer
+from relay.graph.retry import RetryPolicy
+from relay.graph.tokens import TokenSource
+from relay.identity import Client
+from relay.janitor import Janitor, Task
+from relay.smtp.lineio import LineIO
+from relay.smtp.server import SmtpServer, listen
+from relay.smtp.session import Session, SessionSettings
+from relay.submission import Submission
+
+log = logging.getLogger(__name__)
+
+_PURGE_EVERY_S = 60.0
+
+
+@contextmanager
+def guard(seconds: float) -> Iterator[None]:
+    """Bounds a whole upstream call: HTTP timeouts count for each read anew. Raises TimeoutError."""
+    with gevent.Timeout(max(seconds, 0.001), TimeoutError("upstream call took too long")):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """What is built from one reading of the configuration; a reload makes the next one."""
+
+    config: Config
+    settings: SessionSettings
+    accounts: Accounts
+    tokens: TokenSource
+    submission: Submission
+
+
+class Relay:
+    """The running program."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
+        """reload: reads the configuration again for SIGHUP; None where there is no file."""
+        self._clock = Clock()
+        self._reload = reload
+        self._now = self._build(config)
+        self._server = SmtpServer(
+            config.limits.max_connections, self._session, lambda address: self._now.accounts.admits(address)
+        )
+        self._stop = Event()
+
+    def start(self) -> list[str]:
+        """Listen, and say where. Raises OSError with an address in its text."""
+        config = self._now.config
+        sockets: list[socket.socket] = []
+        try:
+            sockets.extend(listen(address) for address in config.listen.addresses)
+        except OSError:
+            for sock in sockets:
+                sock.close()
+            raise
+        self._server.start(sockets)
+        janitor = Janitor((Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),), self._clock)
+        gevent.spawn(janitor.run)
+        addresses = self._server.addresses()
+        for warning in config.warnings:
+            log.warning("config", extra={"reason": warning})
+        log.info("started", extra={"version": __version__})
+        for address in addresses:
+            log.info("listening", extra={"address": address})
+        return addresses
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT; then drain."""
+        gevent.signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
+        gevent.signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
+        gevent.signal_handler(signal.SIGHUP, self._on_reload)
+        self._stop.wait()
+        self._server.drain(self._now.config.limits.shutdown_timeout_s)
+        log.info("stopped")
+
+    def _on_stop(self, name: str) -> None:
+        log.info("stopping", extra={"signal": name})
+        self._stop.set()
+
+    def _build(self, config: Config) -> _Generation:
+        entra, graph, clock = config.entra, config.graph, self._clock
+        # Every session may be in a call of its own at the same time.
+        connections = config.limits.max_connections
+        entra_session = http_session(entra.authority, connections, graph.https_proxy.reveal(), graph.ca_bundle)
+        graph_session = http_session(graph.url, connections, graph.https_proxy.reveal(), graph.ca_bundle)
+        tokens = TokenSource(entra, EntraHttpClient(entra_session, entra.authority), clock, guard)
+        mailer = Mailer(
+            GraphClient(graph_session, graph.url, guard),
+            tokens,
+            RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000),
+            clock,
+        )
+        accounts = Accounts(config.access)
+        settings = SessionSettings(
+            config.listen.hostname or socket.getfqdn(),
+            config.limits.max_message_bytes,
+            config.limits.max_recipients,
+        )
+        return _Generation(config, settings, accounts, tokens, Submission(accounts, tokens, mailer, graph, clock))
+
+    def _session(self, sock: socket.socket, client: Client) -> Session:
+        now = self._now
+        lifetime = Deadline(self._clock, now.config.limits.connection_timeout_s)
+        line_io = LineIO(sock, self._clock, now.config.limits.command_timeout_s, lifetime)
+        return Session(line_io, client, now.submission, now.settings)
+
+    def _on_reload(self) -> None:
+        """SIGHUP: sessions that run end with the configuration they began with; a faulty one changes nothing."""
+        if self._reload is None:
+            log.warning("reload_ignored", extra={"reason": "started without a configuration file"})
+            return
+        try:
+            config = self._reload()
+            logs.set_up(config.log)
+        except (ConfigError, OSError) as fault:
+            for line in str(fault).splitlines():
+                log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
+            return
+        old = self._now.config
+        self._now = self._build(config)
+        for warning in config.warnings:
+            log.warning("config", extra={"reason": warning})
+        for name in _needs_restart(old, config):
+            log.warning("restart_needed", extra={"reason": f"{name} changes only with a restart"})
+        log.info("reloaded")
+
+
+def _needs_restart(old: Config, new: Config) -> Sequence[str]:
+    changed = []
+    if old.listen.addresses != new.listen.addresses:
+        changed.append("listen_addr")
+    if old.limits.max_connections != new.limits.max_connections:
+        changed.append("max_connections")
+    return changed

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""run(): patch the standard library for gevent, and only then load the rest of the program."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_PACKAGES = {
+    # import name: what pip, apt and dnf call it
+    "gevent": ("gevent", "python3-gevent", "python3-gevent"),
+    "msal": ("msal", "python3-msal", "python3-msal"),
+    "requests": ("requests", "python3-requests", "python3-requests"),
+    "yaml": ("PyYAML", "python3-yaml", "python3-pyyaml"),
+    "pythonjsonlogger": ("python-json-logger", "python3-pythonjsonlogger", "python3-json-logger"),
+}
+
+
+def run(program: Path | None = None) -> int:
+    """The program's exit code. program: the file that was started, beside which config.yaml may lie."""
+    try:
+        from gevent import monkey
+
+        # Sockets, locks and time.sleep of everything loaded from here on yield to other greenlets.
+        monkey.patch_all()
+        from relay import cli
+    except ModuleNotFoundError as missing:
+        name = (missing.name or "").partition(".")[0]
+        if name not in _PACKAGES:
+            raise
+        pip, apt, dnf = _PACKAGES[name]
+        print(
+            f"graph-smtp-relay: the library {pip} is missing; install it with one of: "
+            f"apt install {apt} | dnf install {dnf} | pip install {pip}",
+            file=sys.stderr,
+        )
+        return 1
+    return cli.main(sys.argv[1:], program)
+
+
+def console() -> None:
+    """The console command."""
+    sys.exit(run())

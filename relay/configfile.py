@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+"""YAML → Config: the only place that knows both the file and the tree.
+
+All faults are collected, each a line "PATH:LINE: KEY: what is wrong", and raised at once; no fault holds a
+value. What a file may say is in the table of config.py, what a string must look like in configvalue.py, how
+YAML is read in configyaml.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+
+from relay import configvalue
+from relay.config import CLOUDS, Config, Key, keys_of
+from relay.configvalue import BadValue
+from relay.configyaml import YamlFault, compose, entries, is_nothing, is_quoted, is_text, line_of, merged
+from relay.credentials import Secret
+
+T = TypeVar("T")
+Values = dict[str, Any]  # by path in the table; what the file does not say is not in it
+Noted = tuple[int, str]  # line, "KEY: what is wrong"
+
+KEYS: dict[str, Key] = {key.path: key for key in keys_of(Config)}
+_IGNORED = {"health_addr": "is ignored, as since azureSMTPwithOAuth 1.1.1; remove it"}
+_RESERVED_SCOPES = frozenset({"openid", "profile", "offline_access"})  # msal asks for them itself, and refuses them
+_NOT_YET = "not available in this version"
+_MAX_OCTETS = 1 << 20  # of the file and of each {file:}; /dev/zero must not eat the memory
+
+
+class ConfigError(Exception):
+    """Why a configuration cannot be used. faults: one line each, in the file's order; none holds a value."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in the file. Raises ConfigError."""
+    try:
+        octets = _read(path)
+    except BadValue as fault:
+        reason = str(fault)
+    else:
+        return parse(octets, name=str(path), directory=path.absolute().parent, environ=environ)
+    raise ConfigError((f"{path}: {reason}",))
+
+
+def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str, str]) -> Config:
+    """The same from octets or text. name: the file's, for the faults; directory: where its paths start."""
+    reader = _Reader(directory, environ)
+    values = reader.read(text)
+    if reader.faults:
+        raise ConfigError(_lines(name, reader.faults))
+    _settle(values, directory, reader)
+    return dataclasses.replace(_build(Config, values), warnings=_lines(name, reader.warnings))
+
+
+def _lines(name: str, noted: list[Noted]) -> tuple[str, ...]:
+    return tuple(f"{name}:{line}: {text}" for line, text in sorted(noted, key=lambda one: one[0]))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            octets = stream.read(_MAX_OCTETS + 1)
+    except OSError as error:
+        reason = error.strerror or "input/output error"
+    except ValueError:  # a NUL in the path
+        reason = "no file can have this name"
+    else:
+        if len(octets) <= _MAX_OCTETS:
+            return octets
+        reason = "larger than 1 MiB"
+    raise BadValue(f"cannot be read: {reason}")
+
+
+def _build(tree: type[T], values: Values) -> T:
+    """The dataclass with what the file says; the rest has the defaults of the table."""
+    dataclass: Any = tree
+    parts: dict[str, Any] = {}
+    for part in dataclasses.fields(dataclass):
+        key: Key | None = part.metadata.get("key")
+        if key is None and dataclasses.is_dataclass(part.default):
+            parts[part.name] = _build(type(part.default), values)
+        elif key is not None and key.path in values:
+            parts[part.name] = values[key.path]
+    return cast(T, dataclass(**parts))
+
+
+def _settle(values: Values, directory: Path, reader: _Reader) -> None:
+    """What follows from several keys together, or from where the file lies."""
+    authority, graph_url = CLOUDS[values.get("cloud", "global")]
+    values.setdefault("oauth2_config.authority", authority)
+    values.setdefault("graph_url", graph_url)
+    scopes = [scope for element in values.get("oauth2_config.scopes", ()) for scope in element.split()]
+    asked = tuple(scope for scope in scopes if scope.lower() not in _RESERVED_SCOPES)
+    values["oauth2_config.scopes"] = asked or (f"{values['graph_url']}/.default",)
+    if log := values.get("log"):  # as in the seed: a bare name lies beside the file
+        values["log"] = str((directory / log if Path(log).name == log else Path(log)).absolute())
+    is_by_password = values.get("oauth2_config.flow", "password") == "password"
+    has_fallback = "fallback_smtp_user" in values and "fallback_smtp_pass" in values
+    if values.get("allow_anonymous") and is_by_password and not has_fallback:
+        values["allow_anonymous"] = False
+        reader.warn("allow_anonymous", "stays off: it needs fallback_smtp_user and fallback_smtp_pass")
+
+
+class _Reader:
+    """Walks the nodes along the table; notes faults and warnings as (line, text) and goes on.
+
+    place: how a key is named there, such as "oauth2_config.flow" or "users[0].mailbox".
+    """
+
+    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+        self.directory = directory.absolute()
+        self.environ = environ
+        self.faults: list[Noted] = []
+        self.warnings: list[Noted] = []
+        self.lines: dict[str, int] = {}  # of each place
+
+    def read(self, text: bytes | str) -> Values:
+        """The whole file."""
+        try:
+            return self.table(compose(text), KEYS, "", 1)
+        except YamlFault as fault:
+            self.faults.append((fault.line, str(fault)))
+            return {}
+
+    def warn(self, place: str, text: str) -> None:
+        self.warnings.append((self.lines.get(place, 1), f"{place}: {text}"))
+
+    @contextmanager
+    def noting(self, line: int, place: str) -> Iterator[None]:
+        """Notes a BadValue as a fault of that place."""
+        try:
+            yield
+        except BadValue as fault:
+            self.faults.append((line, f"{place}: {fault}"))
+
+    def table(self, node: yaml.Node | None, keys: Mapping[str, Key], prefix: str, line: int) -> Values:
+        """The values of a mapping. prefix: goes before its keys in faults; line: where it belongs."""
+        if not (node is None or is_nothing(node) or isinstance(node, yaml.MappingNode)):
+            place = f"{prefix.rstrip('.')}: " if prefix else ""
+            self.faults.append((line_of(node), f"{place}must be a mapping of keys and values"))
+            return {}
+        given = self.names(node, prefix) if isinstance(node, yaml.MappingNode) else {}
+        known = dict.fromkeys(path.partition(".")[0] for path in keys)
+        for name in [name for name in given if name not in known]:
+            self.unknown(name, keys, prefix)
+        values: Values = {}
+        for name in known:
+            start, child = given.get(name, (line, None))
+            if name in keys:
+                with self.noting(start, prefix + name):
+                    values[name] = self.entry(child, keys[name], prefix + name, given)
+                continue
+            below = {path.removeprefix(f"{name}."): key for path, key in keys.items() if path.startswith(f"{name}.")}
+            if any(key.available for key in below.values()):
+                inner = self.table(child, below, f"{prefix}{name}.", start)
+                values |= {f"{name}.{path}": value for path, value in inner.items()}
+            elif child is not None:
+                self.faults.append((start, f"{prefix}{name}: {_NOT_YET}"))
+        return {path: value for path, value in values.items() if value is not None}
+
+    def names(self, node: yaml.MappingNode, prefix: str) -> dict[str, tuple[int, yaml.Node]]:
+        """Line and value of each key of a mapping."""
+        given: dict[str, tuple[int, yaml.Node]] = {}
+        for key, value in entries(node):
+            line, name = line_of(key), str(key.value)
+            if not isinstance(key, yaml.ScalarNode) or len(name) > 64 or not name.isprintable():
+                self.faults.append((line, "a key must be a short word"))
+            elif name in given:
+                self.faults.append((line, f"{prefix}{name}: stands twice, first in line {given[name][0]}"))
+            else:
+                given[name] = line, value
+        for key, value in merged(node):
+            given.setdefault(str(key.value), (line_of(key), value))
+        self.lines |= {prefix + name: line for name, (line, _) in given.items()}
+        return given
+
+    def unknown(self, name: str, keys: Mapping[str, Key], prefix: str) -> None:
+        """Notes a key that is not in the table, with what may have been meant."""
+        place = prefix + name
+        if place in _IGNORED:
+            self.warn(place, _IGNORED[place])
+            return
+        here = {path.partition(".")[0] for path, key in keys.items() if key.available}
+        elsewhere = [path for path, key in KEYS.items() if key.available and path.rpartition(".")[2] == name]
+        close = [prefix + match for match in difflib.get_close_matches(name.lower(), here, n=1)]
+        hint = "".join(f" (did you mean {path}?)" for path in (elsewhere or close)[:1])
+        if elsewhere and "." not in elsewhere[0]:
+            hint = " (it belongs to the top level, without indentation)"
+        self.faults.append((self.lines[place], f"{place}: unknown key{hint}"))
+
+    def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Container[str]) -> Any:
+        """The value of one key, None where the file says nothing. Raises BadValue."""
+        if node is not None and not key.available:
+            raise BadValue(_NOT_YET)
+        value = None if node is None or is_nothing(node) else self.value(node, key, place)
+        if value is None and key.required and key.unless not in beside:
+            raise BadValue("required value is missing")
+        return value
+
+    def value(self, node: yaml.Node, key: Key, place: str) -> Any:
+        match key.kind:
+            case "boolean" | "integer":
+                return self.bare(node, key)
+            case "table":
+                return self.branch(node, key.of, place)
+            case "tables" if isinstance(node, yaml.SequenceNode):
+                return tuple(self.branch(item, key.of, f"{place}[{i}]") for i, item in enumerate(node.value))
+            case "tables":
+                raise BadValue("must be a list of mappings")
+            case "addresses" | "network" | "networks" | "texts":
+                return self.several(node, key, place)
+        return self.string(node, key, place)
+
+    def branch(self, node: yaml.Node, tree: type[T], place: str) -> T:
+        keys = {key.path: key for key in keys_of(tree)}
+        return _build(tree, self.table(node, keys, f"{place}.", line_of(node)))
+
+    def bare(self, node: yaml.Node, key: Key) -> Any:
+        """A boolean or an integer: written without quotes, as in the seed."""
+        text = node.value if is_text(node) else ""
+        value = configvalue.integer(text, key) if key.kind == "integer" else configvalue.boolean(text)
+        if is_quoted(node):
+            raise BadValue(f"must be {'a number' if key.kind == 'integer' else 'true or false'}; remove the quotes")
+        return value
+
+    def several(self, node: yaml.Node, key: Key, place: str) -> tuple[Any, ...] | None:
+        """A list, or one element alone where the kind takes it. Faults of elements are noted one by one."""
+        if not isinstance(node, yaml.SequenceNode):
+            if key.kind in ("networks", "texts"):
+                raise BadValue("must be a list, each element behind a dash, or all of them in [ ]")
+            one = self.string(node, key, place)
+            return None if one is None else (one,)
+        values = []
+        for index, item in enumerate(node.value):
+            with self.noting(line_of(item), f"{place}[{index}]"):
+                value = None if is_nothing(item) else self.string(item, key, place)
+                if value is None:
+                    raise BadValue("must not be empty")
+                if value in values:
+                    raise BadValue("stands twice in the list")
+                values.append(value)
+        return tuple(values) if node.value or key.kind == "networks" else None
+
+    def string(self, node: yaml.Node, key: Key, place: str) -> Any:
+        """What a string stands for; None where it is empty."""
+        text = configvalue.usable(self.text(node))
+        if not text:
+            return None
+        if key.kind == "choice":
+            return configvalue.choice(text, key)
+        if key.kind == "path":
+            text = str(self.directory / text)
+        value = configvalue.parser_of(key)(text)
+        if key.kind != "secret":
+            return value
+        if text != text.strip():
+            self.warn(place, "starts or ends with white space")
+        return Secret(value)
+
+    def text(self, node: yaml.Node) -> str:
+        """A string as it was written, or what {env: NAME} or {file: PATH} names."""
+        if is_text(node):
+            return str(node.value)
+        if not isinstance(node, yaml.MappingNode):
+            raise BadValue("must be a string; put a value that starts with [ or ! in quotes")
+        pairs = [(word.value, name.value) for word, name in node.value if is_text(word) and is_text(name)]
+        match pairs if len(node.value) == 1 else ():
+            case [("env", str(name))] if name.isprintable():
+                if name not in self.environ:
+                    raise BadValue(f"the environment variable {name} is not set")
+                return self.environ[name]
+            case [("file", str(name))] if name and name.isprintable():
+                return self.file(name)
+        raise BadValue("must be a string, {env: NAME} or {file: PATH}; put a value that starts with { in quotes")
+
+    def file(self, name: str) -> str:
+        """The text of a file, without one line end at its end."""
+        try:
+            return _read(self.directory / name).decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            reason = "is not UTF-8 text"
+        except BadValue as fault:
+            reason = str(fault)
+        raise BadValue(f"the file {name} {reason}")

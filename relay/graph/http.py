@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""The pooled HTTP sessions to Entra ID and Graph: TLS verified, proxy settled once, no request without timeouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+CONNECT_TIMEOUT_S = 10.0
+ENTRA_READ_TIMEOUT_S = 20.0
+
+
+def http_session(url: str, connections: int, https_proxy: str, ca_bundle: str) -> requests.Session:
+    """A Session for one service at this url, with as many kept connections as may be in use at a time.
+
+    What requests would look up for every call (environment, proxies, netrc) is looked up here, once.
+    """
+    session = requests.Session()
+    proxies = {"https": https_proxy} if https_proxy else requests.utils.get_environ_proxies(url)
+    session.proxies.update(proxies)
+    session.trust_env = False  # else netrc, and REQUESTS_CA_BUNDLE over verify
+    session.verify = ca_bundle or True
+    session.headers.clear()
+    session.headers.update({"User-Agent": "graph-smtp-relay", "Accept": "application/json"})
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+class EntraHttpClient:
+    """What msal asks for as http_client. Adds the timeouts that msal does not set on a session of ours.
+
+    msal asks the user realm on the authority's bare host name and puts the user name into the path as it is; the port
+    is put back here, and the name quoted, so that no user name reaches another path.
+    """
+
+    def __init__(self, session: requests.Session, authority: str) -> None:
+        self._session = session
+        self._authority = authority
+        self._bare_host = f"https://{urlsplit(authority).hostname}/"
+
+    def post(
+        self, url: str, params: Any = None, data: Any = None, headers: Any = None, **more: Any
+    ) -> requests.Response:
+        """A form to the token endpoint."""
+        return self._request("POST", url, params, data, headers)
+
+    def get(self, url: str, params: Any = None, headers: Any = None, **more: Any) -> requests.Response:
+        """Discovery, and the user realm."""
+        return self._request("GET", url, params, None, headers)
+
+    def close(self) -> None:
+        """msal may call it; the session is ours and stays open."""
+
+    def _request(
+        self, method: str, url: str, params: Any, data: Any, headers: Mapping[str, str] | None
+    ) -> requests.Response:
+        return self._session.request(
+            method,
+            self._with_port(url),
+            params=params,
+            data=data,
+            headers=dict(headers) if headers else None,
+            timeout=(CONNECT_TIMEOUT_S, ENTRA_READ_TIMEOUT_S),
+            allow_redirects=False,
+        )
+
+    def _with_port(self, url: str) -> str:
+        if not url.startswith(self._bare_host):
+            return url
+        path = url[len(self._bare_host) :]
+        if path.startswith("common/userrealm/"):
+            user, _, query = path.removeprefix("common/userrealm/").rpartition("?")
+            path = f"common/userrealm/{quote(user, safe='@')}?{query}"
+        return f"{self._authority}/{path}"

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""Address lists as they stand in header fields → addresses, and when two addresses are the same (RFC 5322 §3.4, §4.4).
+
+Own tokenizer: what the standard library makes of odd lists changed between Python versions. Never raises, never
+recurses, linear in the length. Knows no header field by name and no envelope.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import idna
+
+from relay.message.headers import decode_words
+from relay.message.model import Address
+
+_MAX_LIST = 1_000_000  # characters of one list that are read: many times 1,000 recipients
+# Every alternative takes a backslash together with what follows, or an unclosed quote would be looked for again and
+# again. An encoded word is one token whatever stands in it.
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t\r\n]++)
+      | (?P<quoted>"(?:[^"\\]++|\\.)*+")
+      | (?P<atom>(?:=\?[^?\s]+\?[bBqQ]\?[^?]*\?= | [^"()<>\[\],;:\\\ \t\r\n=]++ | =(?!\?) | \\.)++
+               | \[(?:[^\[\]\\]++|\\.)*+\])
+      | (?P<mark>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_NO_ADDRESS = re.compile(r'(?:[^"()<>\[\],;:@\\=]*+[,;])++')  # entries that can only be left out, read at once
+_PARENTHESIS = re.compile(r"\\.|[()]", re.DOTALL)
+_LOCAL = r'(?:"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*+"|[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]++)'
+_DOMAIN = r'(?:\[[^\[\]\s\\]++\]|[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]++)'
+_ADDRESS = re.compile(_LOCAL + "@" + _DOMAIN)
+_DOT_ATOM = re.compile(r'[^\s"(),.:;<>@\[\]\\]++(?:\.[^\s"(),.:;<>@\[\]\\]++)*+')
+
+
+def is_address(text: str) -> bool:
+    """Whether text is one addr-spec with an @ and nothing beside it."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def names_address(text: str) -> bool:
+    """Whether something in text looks like an address: Exchange takes such a display name for one."""
+    return _ADDRESS.search(text) is not None
+
+
+def canonical(addr: str) -> str:
+    """The key by which two addresses are compared: case, IDN form, needless quotes and a final dot don't count."""
+    local, at, domain = addr.rpartition("@")
+    if not at:
+        return addr.casefold()
+    if local.startswith('"') and local.endswith('"') and _DOT_ATOM.fullmatch(local[1:-1]):
+        local = local[1:-1]
+    if addr.isascii():
+        return f"{local}@{domain.rstrip('.')}".lower()
+    return f"{unicodedata.normalize('NFC', local.casefold())}@{_a_label(domain)}"
+
+
+def _a_label(domain: str) -> str:
+    if not domain.isascii() and len(domain) <= 255:  # some versions of idna take quadratic time
+        try:
+            domain = idna.encode(domain, uts46=True).decode("ascii")
+        except UnicodeError:
+            pass  # no host name at all: compare it as it stands
+    return domain.casefold().rstrip(".。")
+
+
+def parse_address_list(raw: str) -> tuple[Address, ...]:
+    """The mailboxes of an address list, in order, with decoded display names; what has no address is left out.
+
+    raw: the unfolded value of the field. Members of groups are kept, group names are not; a comment is the display
+    name where there is no other. Semicolons part entries as commas do, and a missing comma is found.
+    """
+    return tuple(_ListReader(raw[:_MAX_LIST]).read())
+
+
+class _ListReader:
+    """Reads one list. An entry is a phrase, then perhaps an angle-addr; a comment may stand anywhere."""
+
+    def __init__(self, raw: str) -> None:
+        self._raw = raw
+        self._found: list[Address] = []
+        self._comments_closed = True  # False: a "(" without its ")" was met, so none is a comment any more
+        self._begin_entry()
+
+    def _begin_entry(self) -> None:
+        self._phrase: list[tuple[str, str]] = []  # (kind, text) of the tokens outside of <>
+        self._angle: list[str] | None = None  # tokens inside of <>, None before the "<"
+        self._open = False  # between < and >
+        self._comment = ""
+
+    def read(self) -> list[Address]:
+        raw, at = self._raw, 0
+        while at < len(raw):
+            if not (self._phrase or self._angle or self._open) and (skipped := _NO_ADDRESS.match(raw, at)):
+                at = skipped.end()
+                self._begin_entry()
+                continue
+            token = _TOKEN.match(raw, at)
+            if token is None:
+                break
+            kind, text = str(token.lastgroup), token[0]
+            at = token.end()
+            if text == "(" and (end := self._comment_end(at)):
+                self._comment = self._comment or raw[at : end - 1]
+                at = end
+            elif kind == "mark":
+                self._take_mark(text)
+            else:
+                self._take(kind, text)
+        self._end_entry()
+        return self._found
+
+    def _comment_end(self, at: int) -> int:
+        """The index behind the ")" that closes the comment (they nest, RFC 5322 §3.2.2), or 0."""
+        depth = 1
+        while self._comments_closed and (mark := _PARENTHESIS.search(self._raw, at)):
+            at = mark.end()
+            depth += {"(": 1, ")": -1}.get(mark[0], 0)
+            if depth == 0:
+                return at
+        self._comments_closed = False
+        return 0
+
+    def _take(self, kind: str, text: str) -> None:
+        if self._open:
+            if self._angle is not None and kind != "space":
+                self._angle.append(text)
+        elif self._angle is None:
+            self._phrase.append((kind, text))
+        elif kind != "space":  # after <…>: the comma is missing
+            self._end_entry()
+            self._phrase.append((kind, text))
+
+    def _take_mark(self, mark: str) -> None:
+        route = self._open and self._angle and self._angle[0].startswith("@")
+        if mark in ",;":
+            if not route:  # RFC 5322 §4.4: a route is a list of domains with commas
+                self._end_entry()
+        elif mark == "<":
+            if self._angle is not None and not (self._open and not self._angle):
+                self._end_entry()
+            self._angle, self._open = [], True
+        elif mark == ">":
+            self._open = False
+        elif mark == ":":
+            if route:
+                self._angle = []
+            elif not any("@" in text for _, text in self._phrase):
+                self._phrase = []  # the name of a group, RFC 5322 §3.4
+            else:
+                self._take("atom", mark)
+        else:
+            self._take("atom", mark)
+
+    def _end_entry(self) -> None:
+        angle = "".join(self._angle or ())
+        if is_address(angle):
+            self._found.append(Address(self._display_name(self._phrase), angle))
+        elif self._phrase:
+            self._take_bare_addresses()
+        self._begin_entry()
+
+    def _display_name(self, phrase: list[tuple[str, str]]) -> str:
+        words = "".join(_unquoted(text) if kind == "quoted" else text for kind, text in phrase)
+        if not words.strip():
+            words = re.sub(r"\\(.)", r"\1", self._comment)
+        return " ".join(decode_words(words).split())
+
+    def _take_bare_addresses(self) -> None:
+        """Addresses without angle brackets: mostly one; several where commas are missing."""
+        name: list[tuple[str, str]] = []
+        for word in _joined_words(self._phrase):
+            if is_address(word):
+                self._found.append(Address(self._display_name(name), word))
+                name, self._comment = [], ""
+            else:
+                name += (("atom", word), ("space", " "))
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+
+
+def _joined_words(phrase: list[tuple[str, str]]) -> list[str]:
+    """The phrase cut at white space, but not around an @ nor before a dot (RFC 5322 §4.4 allows blanks there)."""
+    words: list[list[str]] = []
+    glue = False
+    for kind, text in phrase:
+        if kind == "space":
+            glue = bool(words) and words[-1][-1].endswith("@") or (bool(words) and words[-1][-1] == ".")
+        elif words and (glue or text.startswith("@") or text.startswith(".")):
+            words[-1].append(text)
+            glue = True
+        else:
+            words.append([text])
+            glue = True
+    return ["".join(word) for word in words]

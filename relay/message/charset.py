@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""Octets of text → str, whatever charset was declared and whatever is true (RFC 2045, RFC 2978, WHATWG Encoding).
+
+Knows charset names and how senders get them wrong. Knows nothing of headers or parts. A name is looked up in a closed
+table only: Python's own look-up would import, and remember for ever, each name a stranger makes up, and it knows
+codecs that are no charset of mail at all (idna, unicode_escape, rot13).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from encodings.aliases import aliases
+
+_NO_CHARSETS = {"base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"}
+_WITHOUT_ALIAS = (
+    "cp720 cp737 cp856 cp874 cp875 cp1006 koi8_r koi8_t koi8_u mac_arabic mac_croatian mac_farsi mac_romanian"
+)
+_OWN_ALIASES = {
+    "ansi": "cp1252",
+    "cp943": "cp932",
+    "cp51932": "euc_jp",
+    "cp50220": "iso2022_jp",
+    "cp50221": "iso2022_jp",
+    "cp50222": "iso2022_jp",
+    "dos874": "cp874",
+    "eucjpms": "euc_jp",
+    "eucjpwin": "euc_jp",
+    "gb231280": "gb2312",
+    "big5eten": "big5",
+    "iso10646ucs2": "utf_16",
+    "iso88596e": "iso8859_6",
+    "iso88596i": "iso8859_6",
+    "iso88598e": "iso8859_8",
+    "iso88598i": "iso8859_8",
+    "jis": "iso2022_jp",
+    "jis7": "iso2022_jp",
+    "koi8": "koi8_r",
+    "koi8ru": "koi8_u",
+    "ksx1001": "euc_kr",
+    "macintosh": "mac_roman",
+    "sjiswin": "cp932",
+    "ucs2": "utf_16",
+    "ucs4": "utf_32",
+    "unicode": "utf_16",
+    "unicode11utf7": "utf_7",
+    "unicode11utf8": "utf_8",
+    "unicode20utf8": "utf_8",
+    "utf8mb3": "utf_8",
+    "utf8mb4": "utf_8",
+    "utf8sig": "utf_8",
+    "visual": "iso8859_8",
+    "windows31j": "cp932",
+}
+# What senders mean when their text does not fit into the charset they name.
+_SUPERSETS = {
+    "gb2312": ("gb18030",),
+    "gbk": ("gb18030",),
+    "hz": ("gb18030",),
+    "euc_kr": ("cp949",),
+    "iso2022_kr": ("cp949",),
+    "shift_jis": ("cp932", "shift_jis_2004"),
+    "cp932": ("shift_jis_2004",),
+    "euc_jp": ("euc_jis_2004",),
+    "iso2022_jp": ("iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_3"),
+    "iso2022_jp_1": ("iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_3"),
+    "iso2022_jp_2": ("iso2022_jp_ext", "iso2022_jp_3"),
+    "big5": ("cp950", "big5hkscs"),
+    "cp950": ("big5hkscs",),
+    "tis_620": ("cp874",),
+    "iso8859_11": ("cp874",),
+    "iso8859_6": ("cp1256",),
+    "iso8859_7": ("cp1253",),
+    "iso8859_8": ("cp1255",),
+}
+# Windows-1252 as browsers read it: the five octets that Microsoft left open are the C1 controls of Latin-1.
+_WINDOWS_1252 = "".join(
+    bytes([octet]).decode("latin-1" if octet in (0x81, 0x8D, 0x8F, 0x90, 0x9D) else "cp1252") for octet in range(256)
+)
+_MAX_STRAY_OCTETS = 100_000  # a text with more of them is no UTF-8 text, and each costs a call into Python
+
+
+def _squeeze(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", name.lower())
+
+
+def _known_codecs() -> dict[str, str]:
+    known = {_squeeze(alias): codec for alias, codec in aliases.items() if codec not in _NO_CHARSETS}
+    known |= {_squeeze(codec): codec for codec in (*known.values(), *_WITHOUT_ALIAS.split())}
+    return known | _OWN_ALIASES
+
+
+_CODECS = _known_codecs()
+
+
+def find_codec(charset: str | None) -> str | None:
+    """Python's codec for a charset name as it stands in a message; None for one that is missing or unknown."""
+    if not charset or len(charset) > 64:
+        return None
+    name = _squeeze(charset)
+    for prefix, instead in (("", ""), ("x", ""), ("windows", "cp"), ("xwindows", "cp"), ("ibm", "cp"), ("ms", "cp")):
+        if name.startswith(prefix) and (codec := _CODECS.get(instead + name[len(prefix) :])):
+            return codec
+    return None
+
+
+def decode_text(octets: bytes, charset: str | None) -> tuple[str, bool]:
+    """The text, and whether it is certain: decoded as declared, or nothing was declared and it is UTF-8.
+
+    A declared charset that fits is taken literally; then its usual superset; then UTF-8, Windows-1252, Latin-1.
+    Never U+FFFD, a lone surrogate or NUL, and no byte order mark; linear in the number of octets.
+    """
+    codec = find_codec(charset)
+    declared = None if codec is None or codec == "ascii" else _decode_declared(octets, codec)
+    if declared is not None:
+        return declared.replace("\0", ""), True
+    text, is_utf8 = _guess(octets)
+    return text.replace("\0", ""), is_utf8 and (not charset or text.isascii())
+
+
+def _decode_declared(octets: bytes, codec: str) -> str | None:
+    if codec.startswith(("utf_16", "utf_32")):
+        codec = _byte_order(octets, codec)
+    for name in (codec, *_SUPERSETS.get(codec, ())):
+        try:
+            text = octets.decode(name)
+        except UnicodeError:
+            continue
+        if codec.startswith("utf_"):
+            text = text.removeprefix("\ufeff")
+        if codec == "utf_7" and re.search("[\ud800-\udfff]", text):
+            return None  # Python's UTF-7 alone lets half a character through
+        return text
+    if codec.startswith("iso2022_jp"):
+        return _decode_nec_japanese(octets)
+    return None
+
+
+def _byte_order(octets: bytes, codec: str) -> str:
+    """The codec with its byte order: the mark's, else the declared one, else the one that the text looks like.
+
+    RFC 2781 §4.3 says big-endian where nothing is said; many senders do the opposite.
+    """
+    if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or octets.startswith(codecs.BOM_UTF32_BE):
+        return codec[:6]
+    if codec == "utf_32":
+        return "utf_32_be" if octets[:1] == b"\0" else "utf_32_le"
+    if codec == "utf_16":
+        return "utf_16_le" if octets[1::2].count(0) > octets[0::2].count(0) else "utf_16_be"
+    return codec
+
+
+def _decode_nec_japanese(octets: bytes) -> str | None:
+    """ISO-2022-JP with the circled digits and so on of NEC's row 13, which JIS X 0213 took over where they were."""
+    try:
+        return re.sub(rb"\x1b\$[@B]", b"\x1b$(Q", octets).decode("iso2022_jp_2004")
+    except UnicodeError:
+        return None
+
+
+def _guess(octets: bytes) -> tuple[str, bool]:
+    if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return octets.decode("utf-16"), True
+        except UnicodeError:
+            pass  # not UTF-16 after all: go on guessing
+    try:
+        return octets.decode("utf-8-sig"), True
+    except UnicodeError:
+        if octets.decode("utf-8", "replace").count("\ufffd") > _MAX_STRAY_OCTETS:
+            return _decode_windows_1252(octets), False
+        # A character cut in two by a length limit must not spoil all others: only the octets that are no UTF-8
+        # are read as Windows-1252. In a text that is Windows-1252 throughout this comes to the same.
+        return octets.decode("utf-8-sig", _ERROR_HANDLER), False
+
+
+def _decode_windows_1252(octets: bytes) -> str:
+    return codecs.charmap_decode(octets, "strict", _WINDOWS_1252)[0]
+
+
+def _read_stray_octets(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _decode_windows_1252(error.object[error.start : error.end]), error.end
+
+
+_ERROR_HANDLER = "relay.stray-octets-are-windows-1252"
+codecs.register_error(_ERROR_HANDLER, _read_stray_octets)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""Octets → header fields, and what stands in them: encoded words and parameters (RFC 5322 §2.2, RFC 2047, RFC 2231).
+
+Works on octets, since a header may hold anything: raw 8-bit, NUL, lines without a colon. Knows the syntax of header
+fields in general, not what any field means; address lists are in address.py. Every function here is linear in its
+input and never raises. Python's own parsers are not used: what they make of odd input differs by their version.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from relay.message.charset import decode_text, find_codec
+
+_EOL = rb"(?:\r{0,2}\n|\r)"  # CR CR LF comes from a line end converted twice
+_LINE_END = re.compile(_EOL)
+_LINE = re.compile(rb"([^\r\n]*+)(?:" + _EOL + rb"|\Z)")
+_FIELD = re.compile(
+    rb"([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+)(?:" + _EOL + rb"[ \t][^\r\n]*+)*+)(?:" + _EOL + rb"|\Z)"
+)
+_FOLD = re.compile(_EOL + rb"[ \t]?")
+_MBOX_LINE = re.compile(rb">?From [^\r\n]*+" + _EOL)
+_USUAL_FIELD = re.compile(
+    rb"(?i:from|to|cc|bcc|subject|date|sender|reply-to|message-id|in-reply-to|references|received|return-path"
+    rb"|mime-version|content-[a-z-]+|x-[!-9;-~]+|importance|sensitivity|priority|precedence|auto-submitted"
+    rb"|list-[a-z-]+|resent-[a-z-]+|thread-[a-z]+|dkim-signature|domainkey-signature|arc-[a-z-]+|authentication-results"
+    rb"|disposition-notification-to|return-receipt-to|errors-to|delivered-to|user-agent|organization|keywords|comments)"
+    rb"[ \t]*+:"
+)
+_WORD_START = re.compile(r"=\?([^?\s]*)\?([bBqQ])\?")
+_BASE64_WORD = re.compile(r"([A-Za-z0-9+/]*+)={0,3}")
+_Q_OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
+_MAX_ENCODED = 1_000_000  # characters; an attack, not a header: left as it stands
+_SEGMENT = re.compile(r'(?:[^;"]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
+_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)', re.DOTALL)
+_CONTINUED = re.compile(r"([^*]+)\*(?:(\d{1,5})(\*?))?\Z")
+
+
+class Fields(NamedTuple):
+    """The header of a message or a part. fields: name and raw value (folded, undecoded), in order."""
+
+    fields: list[tuple[str, bytes]]
+    body_start: int  # index into the octets that were given
+    mended: bool  # a line without a colon stood between the fields
+
+
+def split_fields(octets: bytes, start: int = 0, end: int | None = None, *, is_message: bool = True) -> Fields:
+    """The header fields in octets[start:end] and where the body begins.
+
+    A first line that is no header field means that there is no header and all is body (copiers do this); so does a
+    "header" of unusual names without the blank line behind it. A line without a colon is taken as the rest of the
+    field above when a usual field follows it; else the body starts there (the blank line was forgotten).
+    is_message: skip an mbox "From " line and blank lines before a usual field; in a part these are content.
+    """
+    end = len(octets) if end is None else end
+    at = _skip_to_header(octets, start, end) if is_message else start
+    fields: list[tuple[str, bytes]] = []
+    usual = mended = separated = False
+    while at < end:
+        if field := _FIELD.match(octets, at, end):
+            usual = usual or _USUAL_FIELD.match(octets, at, end) is not None
+            fields.append((field[1].decode("ascii"), field[2]))
+            at = field.end()
+        elif blank := _LINE_END.match(octets, at, end):
+            at, separated = blank.end(), True
+            break
+        else:
+            line = _LINE.match(octets, at, end)
+            if not fields or line is None or not _USUAL_FIELD.match(octets, line.end(), end):
+                break
+            fields[-1] = (fields[-1][0], fields[-1][1] + b" " + line[1])
+            at, mended = line.end(), True
+    if fields and not usual and not separated:
+        return Fields([], start, False)
+    return Fields(fields, at, mended)
+
+
+def _skip_to_header(octets: bytes, start: int, end: int) -> int:
+    at = start
+    while blank := _LINE_END.match(octets, at, end):
+        at = blank.end()
+    if mbox := _MBOX_LINE.match(octets, at, end):
+        return mbox.end()
+    return at if _USUAL_FIELD.match(octets, at, end) else start
+
+
+def field_text(raw: bytes) -> str:
+    """The value of a field: unfolded, without NUL; raw 8-bit is UTF-8, else Windows-1252. Encoded words stay."""
+    return decode_text(_FOLD.sub(b" ", raw.strip()), None)[0].strip()
+
+
+def decode_words(text: str) -> str:
+    """text with its encoded words decoded (RFC 2047), on one line; invalid ones stay as they are.
+
+    Lenient: words glued to text, blanks inside a word, missing padding, a language after the charset (RFC 2231 §5),
+    a character split between two words.
+    """
+    if "=?" not in text or len(text) > _MAX_ENCODED:
+        return text
+    pieces: list[str] = []
+    run: list[tuple[str | None, bytes]] = []  # adjacent words, decoded together
+    done = word_end = 0
+    for start in _WORD_START.finditer(text):
+        if start.start() < done:
+            continue
+        if word_end < start.end():
+            word_end = text.find("?=", start.end())
+        if word_end < 0:
+            break
+        if _WORD_START.search(text, start.end(), word_end):
+            continue  # this one has no end of its own
+        octets = _word_octets(start[2], text[start.end() : word_end], start[1])
+        if octets is None:
+            continue
+        between = text[done : start.start()]
+        if between.strip() or not run:  # white space between two words is not part of the text, RFC 2047 §6.2
+            pieces += (_decode_run(run), between)
+            run = []
+        run.append((start[1].partition("*")[0], octets))
+        done = word_end + 2
+    pieces += (_decode_run(run), text[done:])
+    return re.sub(r"[\r\n]+", " ", "".join(pieces))
+
+
+def _word_octets(encoding: str, text: str, charset: str) -> bytes | None:
+    if encoding in "bB":
+        word = _BASE64_WORD.fullmatch("".join(text.split()))
+        if not word or len(word[1]) % 4 == 1:
+            return None
+        return binascii.a2b_base64(word[1] + "=" * (-len(word[1]) % 4))
+    try:
+        octets = text.encode("ascii" if text.isascii() else find_codec(charset.partition("*")[0]) or "utf-8")
+    except UnicodeError:
+        return None
+    return _Q_OCTET.sub(lambda octet: bytes([int(octet[1], 16)]), octets.replace(b"_", b" "))
+
+
+def _decode_run(run: list[tuple[str | None, bytes]]) -> str:
+    joined: list[tuple[str | None, list[bytes]]] = []
+    for charset, octets in run:
+        if joined and find_codec(joined[-1][0]) == find_codec(charset):
+            joined[-1][1].append(octets)
+        else:
+            joined.append((charset, [octets]))
+    return "".join(decode_text(b"".join(octets), charset)[0] for charset, octets in joined)
+
+
+def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
+    """The main value in lower case and the parameters of Content-Type and the like, by lower-case name.
+
+    Continuations and charsets by RFC 2231, which go before a plain value of the same name; the first of two wins.
+    File names are decoded also where a sender put encoded words there, against RFC 2047 §5.
+    """
+    segments = [segment[0].strip() for segment in _SEGMENT.finditer(text)]
+    value = segments.pop(0) if segments else ""
+    if "=" in value:  # the semicolon was forgotten, or there is no main value at all
+        segments.insert(0, value)
+        value = ""
+        word, _, rest = segments[0].partition(" ")
+        if "=" not in word:
+            value, segments[0] = word, rest
+    plain: dict[str, str] = {}
+    pieces: dict[str, dict[int, tuple[str, bool]]] = {}
+    for segment in segments:
+        name, equals, raw = segment.partition("=")
+        name = name.strip().lower()
+        if not equals or not name:
+            continue
+        if continued := _CONTINUED.match(name):
+            number, extended = int(continued[2] or 0), continued[2] is None or continued[3] == "*"
+            pieces.setdefault(continued[1], {}).setdefault(number, (_unquote(raw.strip()), extended))
+        else:
+            plain.setdefault(name, _unquote(raw.strip()))
+    parameters = {name: _decode_name(name, found) for name, found in plain.items()}
+    for name, numbered in pieces.items():
+        parameters[name] = _decode_name(name, _join_continuations(numbered))
+    return value.lower(), parameters
+
+
+def _unquote(raw: str) -> str:
+    if not raw.startswith('"'):
+        return raw
+    if len(raw) > 1 and raw.endswith('"'):
+        inner = raw[1:-1]  # quotes inside that nobody escaped are part of the name
+    else:
+        quoted = _QUOTED.match(raw)
+        inner = quoted[1] if quoted else raw[1:]
+    return re.sub(r'\\(["\\])', r"\1", inner)  # any other backslash comes from a Windows path
+
+
+def _decode_name(name: str, value: str) -> str:
+    return decode_words(value) if name in ("name", "filename") else value
+
+
+def _join_continuations(numbered: Mapping[int, tuple[str, bool]]) -> str:
+    charset = ""
+    octets: list[bytes] = []
+    for position, number in enumerate(sorted(numbered)):  # a gap in the numbers is no reason to lose the rest
+        value, extended = numbered[number]
+        if not extended:
+            octets.append(value.encode())
+            continue
+        if position == 0 and value.count("'") >= 2:
+            charset, _, value = value.split("'", 2)
+        octets.append(unquote_to_bytes(value))
+    return decode_text(b"".join(octets), charset)[0]

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""Octets of a message → its leaf parts, and a leaf's octets decoded (RFC 2045, RFC 2046).
+
+Knows MIME structure and transfer encodings, and how both come broken. Does not know what is a body and what an
+attachment: that is parse.py. A part is a range of the octets that came, cut from above: a container's delimiters are
+looked for inside its own range, so a missing end costs nothing, and the work is levels times octets at the most.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from relay.message.headers import Fields, field_text, parse_parameters, split_fields
+
+_MAX_DEPTH = 50  # containers in containers; what lies deeper is attached as it came
+_DELIMITER_END = re.compile(rb"(--)?[ \t]*+(?:\r{0,2}\n|\r|\Z)")
+_LIKELY_DELIMITER = re.compile(
+    rb"--(?:(?<=[\r\n]--)|(?<=\A--))([^\s-][^\r\n]{0,200}|-[^\r\n]{1,200})\r{0,2}[\r\n](?=(?i:content-))"
+)
+_MEDIA_TYPE = re.compile(r"([a-z0-9!#$&^_.+-]{1,64})\s*/\s*([a-z0-9!#$&^_.+-]{1,127})(?![^\s;,(])")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
+_WHITE_SPACE = b" \t\r\n\v\f"
+_SOFT_BREAK_BLANKS = re.compile(rb"=[ \t]++(?=\r?\n|\Z)")
+_SOFT_BREAK_CR = re.compile(rb"=\r(?!\r?\n)")
+_UU_BEGIN = re.compile(rb"(?:\A|(?<=[\r\n]))begin [0-7]{3,4} [^\r\n]*+(?:\r{0,2}\n|\r)")
+
+
+class Container(NamedTuple):
+    subtype: str  # of multipart/
+    start: int  # where it begins: tells it from its like
+
+
+class Leaf(NamedTuple):
+    """A part that holds no parts. octets: as they came, still transfer-encoded."""
+
+    number: int  # of the leaf in the message, from 1
+    media_type: str
+    parameters: Mapping[str, str]
+    disposition: str  # lower case; empty when there is none
+    disposition_parameters: Mapping[str, str]
+    content_id: str
+    encoding: str  # Content-Transfer-Encoding, lower case; empty when there is none
+    octets: bytes
+    containers: tuple[Container, ...]  # outermost first
+
+
+class Structure(NamedTuple):
+    leaves: list[Leaf]
+    containers: list[str]  # media types of all multiparts that were opened
+    warnings: list[str]
+
+
+def split_parts(content: bytes, header: Fields) -> Structure:
+    """All leaves of a message in order. header: the message's own, as split_fields gave it."""
+    structure = Structure([], [], [])
+    _split_entity(content, header, 0, len(content), "text/plain", (), structure)
+    return structure
+
+
+def _split_entity(
+    content: bytes,
+    header: Fields,
+    start: int,
+    end: int,
+    default_type: str,
+    containers: tuple[Container, ...],
+    structure: Structure,
+) -> None:
+    found = _first_values(header)
+    media_type, parameters = _media_type(found.get("content-type", ""), default_type)
+    if media_type.startswith("multipart/"):
+        if len(containers) >= _MAX_DEPTH:
+            structure.warnings.append("parts are nested too deep: the inner ones are attached as one")
+            octets = content[start:end]
+            found = {"content-disposition": "attachment; filename=message-part.eml"}
+            structure.leaves.append(_leaf(structure, found, "message/rfc822", {}, octets, containers))
+            return
+        sections = _sections_of(content, header.body_start, end, parameters.get("boundary", ""), structure)
+        if sections:
+            inner = (*containers, Container(media_type.removeprefix("multipart/"), start))
+            inner_default = "message/rfc822" if media_type == "multipart/digest" else "text/plain"
+            structure.containers.append(media_type)
+            for part_start, part_end in sections:
+                part_header = split_fields(content, part_start, part_end, is_message=False)
+                _split_entity(content, part_header, part_start, part_end, inner_default, inner, structure)
+            return
+        structure.warnings.append("a multipart holds no part: its text is taken as it stands")
+        media_type, parameters, found = "text/plain", {}, {}
+    octets = content[header.body_start : end]
+    structure.leaves.append(_leaf(structure, found, media_type, parameters, octets, containers))
+
+
+def _leaf(
+    structure: Structure,
+    found: Mapping[str, str],
+    media_type: str,
+    parameters: Mapping[str, str],
+    octets: bytes,
+    containers: tuple[Container, ...],
+) -> Leaf:
+    written = found.get("content-disposition")
+    disposition, disposition_parameters = parse_parameters(written) if written else ("", {})
+    return Leaf(
+        len(structure.leaves) + 1,
+        media_type,
+        parameters,
+        disposition.partition("(")[0].strip(),
+        disposition_parameters,
+        found.get("content-id", "").strip(" <>\t"),
+        found.get("content-transfer-encoding", "").lower().partition("(")[0].strip(" \t;\"'"),
+        octets,
+        containers,
+    )
+
+
+def _first_values(header: Fields) -> dict[str, str]:
+    """The Content- fields by lower-case name; the first of two wins."""
+    found: dict[str, str] = {}
+    for name, raw in header.fields:
+        if name[:8].lower() == "content-":
+            found.setdefault(name.lower(), field_text(raw))
+    return found
+
+
+def _media_type(text: str, default: str) -> tuple[str, Mapping[str, str]]:
+    """Media type in lower case and parameters; what is no media type is text/plain, RFC 2045 §5.2."""
+    if not text:
+        return default, {}
+    value, parameters = parse_parameters(text)
+    if known := _MEDIA_TYPE.match(value):
+        return f"{known[1]}/{known[2]}", parameters
+    return "application/octet-stream" if "name" in parameters else "text/plain", parameters
+
+
+def _sections_of(
+    content: bytes, start: int, end: int, boundary: str, structure: Structure
+) -> list[tuple[int, int]]:
+    """The ranges of a container's parts, by the declared boundary, else by the one that stands there."""
+    delimiter = b"--" + boundary.rstrip().encode()
+    sections, closed = _find_sections(content, start, end, delimiter) if boundary else ([], False)
+    if not sections and (likely := _LIKELY_DELIMITER.search(content, start, end)):
+        structure.warnings.append("a multipart does not name its own boundary: taken from the text")
+        sections, closed = _find_sections(content, start, end, b"--" + likely[1].rstrip())
+    if sections and not closed:
+        structure.warnings.append("a multipart has no end")
+    return sections
+
+
+def _find_sections(content: bytes, start: int, end: int, delimiter: bytes) -> tuple[list[tuple[int, int]], bool]:
+    """The ranges between the delimiter lines (RFC 2046 §5.1.1), and whether the closing one was there.
+
+    Parts behind a closing delimiter are taken too: senders put a multipart into one with the same boundary.
+    """
+    sections: list[tuple[int, int]] = []
+    opened: int | None = None
+    at = content.find(delimiter, start, end)
+    while at >= 0:
+        after = at + len(delimiter)
+        line_end = _DELIMITER_END.match(content, after, end)
+        if line_end and (at == start or content[at - 1] in b"\r\n"):
+            if opened is not None:
+                sections.append((opened, _without_line_end(content, opened, at)))
+            after = line_end.end()
+            opened = None if line_end[1] else after
+        at = content.find(delimiter, after, end)
+    if opened is not None and (opened < end or not sections):
+        sections.append((opened, end))
+    return sections, opened is None
+
+
+def _without_line_end(content: bytes, start: int, end: int) -> int:
+    """The line end before a delimiter belongs to the delimiter, RFC 2046 §5.1.1."""
+    if end - 2 >= start and content[end - 2 : end] == b"\r\n":
+        return end - 2
+    return end - 1 if end > start else end
+
+
+def decode_octets(octets: bytes, encoding: str) -> bytes | None:
+    """octets without their Content-Transfer-Encoding (RFC 2045 §6), or None when they cannot be decoded."""
+    if encoding in ("", "7bit", "8bit", "binary", "7-bit", "8-bit"):
+        return octets
+    if encoding == "base64":
+        return _decode_base64(octets)
+    if encoding == "quoted-printable":
+        return _decode_quoted_printable(octets)
+    if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
+        return _decode_uuencode(octets)
+    return None
+
+
+def _decode_base64(octets: bytes) -> bytes | None:
+    octets = octets.translate(None, _WHITE_SPACE)
+    try:
+        return binascii.a2b_base64(octets, strict_mode=True)
+    except binascii.Error:
+        pass  # padding is missing or in the middle, or it is no base64 at all
+    chunks = [chunk for chunk in octets.split(b"=") if chunk]
+    if any(len(chunk) % 4 == 1 or _NOT_BASE64.search(chunk) for chunk in chunks):
+        return None
+    return b"".join(binascii.a2b_base64(chunk + b"=" * (-len(chunk) % 4)) for chunk in chunks)
+
+
+def _decode_quoted_printable(octets: bytes) -> bytes:
+    octets = _SOFT_BREAK_BLANKS.sub(b"=", octets)  # RFC 2045 §6.7 rule 3: blanks at the end of a line are not text
+    octets = _SOFT_BREAK_CR.sub(b"", octets)  # binascii drops all text from "=" CR to the next LF
+    return binascii.a2b_qp(octets)
+
+
+def _decode_uuencode(octets: bytes) -> bytes | None:
+    begin = _UU_BEGIN.search(octets)
+    if not begin:
+        return None
+    lines: list[bytes] = []
+    for line in octets[begin.end() :].splitlines():
+        if line.strip() == b"end":
+            break
+        if not line.strip():
+            continue
+        try:
+            lines.append(binascii.a2b_uu(line))
+        except binascii.Error:
+            length = (((line[0] - 32) & 63) * 4 + 5) // 3  # many encoders write a wrong last group
+            try:
+                lines.append(binascii.a2b_uu(line[:length]))
+            except binascii.Error:
+                return None
+    return b"".join(lines)

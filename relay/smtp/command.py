@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""Octets of a command line → verb, path, parameters (RFC 5321 §4.1). Pure: knows no socket and no session.
+
+Lenient where old devices need it and nothing is risked: a blank behind FROM: or TO:, a missing pair of angle
+brackets, parameters of extensions that we do not offer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from relay.smtp import reply as replies
+from relay.smtp.reply import Reject
+
+# RFC 5321 §4.5.3.1.4 gives 512 octets, its extensions add to MAIL and RCPT, RFC 4954 §4 asks 12,288 for AUTH.
+_DEFAULT_LIMIT = 512
+_LIMITS = {b"MAIL": 2048, b"RCPT": 2048, b"AUTH": 12288}
+LONGEST_LINE = 12288
+
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_QUOTED = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
+# Dots beyond dot-string are seen in real addresses (a..b@, a.@): harmless here, Graph has the last word.
+_LOCAL = rf"(?=[.]*[{_ATEXT}])[.{_ATEXT}]+|{_QUOTED}"
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?|\[[A-Za-z0-9:.-]+\]"
+_MAILBOX = re.compile(rf"(?P<local>{_LOCAL})@(?P<domain>{_DOMAIN})")
+_PATH = re.compile(r'<(?:@[^:<>"]*:)?(?P<inside>(?:"(?:[^"\\]|\\.)*"|[^<>"])*)>')
+_PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^\s=]+))?")
+_SIZE = re.compile(r"[0-9]{1,20}")
+
+
+def line_limit(line: bytes) -> int:
+    """Octets, CR LF included, that a line opening with this verb may have."""
+    return _LIMITS.get(line[:4].upper(), _DEFAULT_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command line. verb is upper case; argument is what follows it, without blanks at its ends."""
+
+    verb: str
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailParameters:
+    """Parameters of MAIL that mean something to us. ignored: names of the others, for the debug log."""
+
+    size: int | None = None
+    body: str = "7BIT"
+    ignored: tuple[str, ...] = ()
+
+
+def parse(line: bytes) -> Command:
+    """The command in a line without its line end. Raises Reject for octets that no command has."""
+    text = line.decode("utf-8", "surrogateescape")
+    verb, _, argument = text.partition(" ")
+    argument = argument.strip(" \t")
+    if not argument.isprintable() and any(c < " " or c == "\x7f" for c in argument):
+        raise Reject(replies.SYNTAX)
+    return Command(verb.rstrip("\t").upper(), argument)
+
+
+def parse_mail(argument: str) -> tuple[str, MailParameters]:
+    """`FROM:<reverse-path> [parameters]` → address (empty for <>) and parameters. Raises Reject (501)."""
+    path, rest = _split_path(argument, "FROM")
+    if path and not is_address(path):
+        raise Reject(replies.BAD_SENDER)
+    return path, _mail_parameters(_parameters(rest))
+
+
+def parse_rcpt(argument: str) -> tuple[str, tuple[str, ...]]:
+    """`TO:<forward-path> [parameters]` → address and the names of the ignored parameters. Raises Reject (501, 553)."""
+    path, rest = _split_path(argument, "TO")
+    if not is_address(path):
+        raise Reject(replies.BAD_RECIPIENT)
+    return path, tuple(_parameters(rest))
+
+
+def is_address(text: str) -> bool:
+    """Whether this is local-part@domain within the sizes of RFC 5321 §4.5.3.1."""
+    match = _MAILBOX.fullmatch(text)
+    return match is not None and len(match["local"]) <= 64 and len(match["domain"]) <= 255 and len(text) <= 254
+
+
+def _split_path(argument: str, keyword: str) -> tuple[str, str]:
+    head, colon, tail = argument.partition(":")
+    if not colon or head.strip(" \t").upper() != keyword:
+        raise Reject(replies.SYNTAX)
+    tail = tail.lstrip(" \t")
+    if tail.startswith("<"):
+        match = _PATH.match(tail)
+        if match is None:
+            raise Reject(replies.SYNTAX)
+        path, rest = match["inside"].strip(" \t"), tail[match.end() :]
+        if rest and rest[0] not in " \t":
+            raise Reject(replies.SYNTAX)
+        return path, rest
+    path, _, rest = tail.partition(" ")
+    if not path:
+        raise Reject(replies.SYNTAX)
+    return path, rest
+
+
+def _parameters(rest: str) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for word in rest.split():
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            keyword, _, value = word.partition("=")
+            found[keyword.upper()] = value or None
+        else:
+            found[match["keyword"].upper()] = match["value"]
+    return found
+
+
+def _mail_parameters(given: Mapping[str, str | None]) -> MailParameters:
+    size: int | None = None
+    body = "7BIT"
+    if "SIZE" in given:  # RFC 1870 §4
+        value = given["SIZE"] or ""
+        if not _SIZE.fullmatch(value):
+            raise Reject(replies.SYNTAX)
+        size = int(value)
+    if "BODY" in given:  # RFC 6152 §2
+        body = (given["BODY"] or "").upper()
+        if body not in ("7BIT", "8BITMIME"):
+            raise Reject(replies.SYNTAX)
+    return MailParameters(size, body, tuple(name for name in given if name not in ("SIZE", "BODY")))
