@@ -100,7 +100,8 @@ def facts_of(key: Key) -> list[str]:
     """Required, choices, range and unit, each as a few words."""
     facts = ["required"] if key.required else []
     if key.choices:
-        facts.append(f"one of {', '.join(choice for choice in key.choices if choice not in key.later)}")
+        now = [choice for choice in key.choices if choice not in key.later]
+        facts.append(f"{'one of' if now[1:] else 'only'} {', '.join(now)}")
     if key.lowest is not None:
         facts.append(f"{key.lowest} to {key.highest} {key.unit}".rstrip())
     if key.zero_is_default:

@@ -90,7 +90,8 @@ def choice(text: str, key: Key) -> str:
     wanted = _SPELLINGS.get(text.lower(), text.lower())
     found = next((one for one in key.choices if one.lower() == wanted), None)
     if found is None:
-        raise BadValue(f"must be one of {', '.join(one for one in key.choices if one not in key.later)}")
+        now = [one for one in key.choices if one not in key.later]
+        raise BadValue(f"must be {'one of ' if now[1:] else ''}{', '.join(now)}")
     if found in key.later:
         raise BadValue(f"{found} is not available in this version")
     return found

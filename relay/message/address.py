@@ -7,6 +7,7 @@ recurses, linear in the length. Knows no header field by name and no envelope.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 
@@ -41,7 +42,7 @@ def is_address(text: str) -> bool:
 
 def names_address(text: str) -> bool:
     """Whether something in text looks like an address: Exchange takes such a display name for one."""
-    return _ADDRESS.search(text) is not None
+    return re.search(r"\S@\S", text) is not None
 
 
 def canonical(addr: str) -> str:
@@ -58,10 +59,8 @@ def canonical(addr: str) -> str:
 
 def _a_label(domain: str) -> str:
     if not domain.isascii() and len(domain) <= 255:  # some versions of idna take quadratic time
-        try:
+        with contextlib.suppress(UnicodeError):  # no host name at all: compare it as it stands
             domain = idna.encode(domain, uts46=True).decode("ascii")
-        except UnicodeError:
-            pass  # no host name at all: compare it as it stands
     return domain.casefold().rstrip(".。")
 
 
@@ -85,6 +84,7 @@ class _ListReader:
 
     def _begin_entry(self) -> None:
         self._phrase: list[tuple[str, str]] = []  # (kind, text) of the tokens outside of <>
+        self._at_in_phrase = False
         self._angle: list[str] | None = None  # tokens inside of <>, None before the "<"
         self._open = False  # between < and >
         self._comment = ""
@@ -128,9 +128,10 @@ class _ListReader:
                 self._angle.append(text)
         elif self._angle is None:
             self._phrase.append((kind, text))
+            self._at_in_phrase = self._at_in_phrase or "@" in text
         elif kind != "space":  # after <…>: the comma is missing
             self._end_entry()
-            self._phrase.append((kind, text))
+            self._take(kind, text)
 
     def _take_mark(self, mark: str) -> None:
         route = self._open and self._angle and self._angle[0].startswith("@")
@@ -146,7 +147,7 @@ class _ListReader:
         elif mark == ":":
             if route:
                 self._angle = []
-            elif not any("@" in text for _, text in self._phrase):
+            elif not self._at_in_phrase:
                 self._phrase = []  # the name of a group, RFC 5322 §3.4
             else:
                 self._take("atom", mark)
@@ -188,8 +189,8 @@ def _joined_words(phrase: list[tuple[str, str]]) -> list[str]:
     glue = False
     for kind, text in phrase:
         if kind == "space":
-            glue = bool(words) and words[-1][-1].endswith("@") or (bool(words) and words[-1][-1] == ".")
-        elif words and (glue or text.startswith("@") or text.startswith(".")):
+            glue = bool(words) and (words[-1][-1].endswith("@") or words[-1][-1] == ".")
+        elif words and (glue or text.startswith(("@", "."))):
             words[-1].append(text)
             glue = True
         else:

@@ -19,9 +19,7 @@ from relay.message.charset import decode_text, find_codec
 _EOL = rb"(?:\r{0,2}\n|\r)"  # CR CR LF comes from a line end converted twice
 _LINE_END = re.compile(_EOL)
 _LINE = re.compile(rb"([^\r\n]*+)(?:" + _EOL + rb"|\Z)")
-_FIELD = re.compile(
-    rb"([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+)(?:" + _EOL + rb"[ \t][^\r\n]*+)*+)(?:" + _EOL + rb"|\Z)"
-)
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+)(?:" + _EOL + rb"[ \t][^\r\n]*+)*+)(?:" + _EOL + rb"|\Z)")
 _FOLD = re.compile(_EOL + rb"[ \t]?")
 _MBOX_LINE = re.compile(rb">?From [^\r\n]*+" + _EOL)
 _USUAL_FIELD = re.compile(

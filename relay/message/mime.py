@@ -135,9 +135,7 @@ def _media_type(text: str, default: str) -> tuple[str, Mapping[str, str]]:
     return "application/octet-stream" if "name" in parameters else "text/plain", parameters
 
 
-def _sections_of(
-    content: bytes, start: int, end: int, boundary: str, structure: Structure
-) -> list[tuple[int, int]]:
+def _sections_of(content: bytes, start: int, end: int, boundary: str, structure: Structure) -> list[tuple[int, int]]:
     """The ranges of a container's parts, by the declared boundary, else by the one that stands there."""
     delimiter = b"--" + boundary.rstrip().encode()
     sections, closed = _find_sections(content, start, end, delimiter) if boundary else ([], False)

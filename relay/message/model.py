@@ -36,7 +36,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A part that is not the body. name is never empty; content_id is without angle brackets, empty when there is none."""
+    """A part that is not the body. name is never empty; content_id: without angle brackets, empty for none."""
 
     name: str
     media_type: str  # type/subtype, lower case, with no parameters

@@ -265,6 +265,9 @@ class _Handler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
         except OSError:
             raise _Gone from None
 
+    def log_request(self) -> None:
+        """Nothing: pywsgi would format a line that nobody reads."""
+
     def handle_error(self, kind: Any, error: Any, traceback: Any) -> None:
         """pywsgi's traceback and 500, but for a connection that stop() cuts."""
         self.close_connection = True

@@ -1,0 +1,58 @@
+# make run and make test need Python 3.11 or newer and nothing else; the rest is for developers.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS ?=
+PYTEST_ARGS ?=
+
+.PHONY: help run test lint format types check cover bench docs clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed ## start the relay on the embedded sandbox
+	$(BIN)/python relay.py sandbox
+
+test: $(VENV)/developed ## run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/developed ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/developed ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/developed ## mypy --strict
+	$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+cover: $(VENV)/developed ## the tests again, with branch coverage
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+bench: $(VENV)/developed ## measure speed and memory (some minutes)
+	$(BIN)/python tests/bench/bench.py
+
+docs: $(VENV)/installed ## write conf/config.yaml and docs/configuration.md anew from the table of keys
+	$(BIN)/python packaging/make_config_docs.py
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/installed: setup.py $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable . $(addprefix --constraint ,$(CONSTRAINTS))
+	@touch $@
+
+$(VENV)/developed: setup.py $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(addprefix --constraint ,$(CONSTRAINTS))
+	@touch $@ $(VENV)/installed

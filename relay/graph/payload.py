@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""Message → the octets of a sendMail request in JSON form (Graph: user-sendmail, message, fileAttachment).
+
+Knows the property names of Graph's message and what it refuses. Sends nothing; knows no token, no mailbox, no retry.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from relay.message.model import Address, Attachment, Message, Recipients
+
+MAX_INTERNET_HEADERS = 5  # Graph answers InvalidInternetMessageHeaderCollection to six
+_MAX_HEADER_VALUE = 995  # octets: what fits into one line of RFC 5322 §2.1.1 with the shortest name
+_HEADER_NAME = re.compile(r"[xX]-[!-9;-~]+")
+_CONTROLS = re.compile("[\x00-\x1f\x7f]+")
+_WORD_OCTETS = 45  # of text in one encoded word: 60 characters of base64, under the 75 of RFC 2047 §2
+
+# MAPI properties for what the JSON form has no property for; internetMessageId can only be read.
+_MESSAGE_ID = "String 0x1035"
+_REFERENCES = "String 0x1039"
+_IN_REPLY_TO = "String 0x1042"
+
+
+def send_mail_json(
+    message: Message, recipients: Recipients, from_: Address, *, save_to_sent: bool
+) -> tuple[bytes, tuple[str, ...]]:
+    """The request body of sendMail in UTF-8, and the names of what of the message it leaves out."""
+    pieces, left_out = _pieces(message, recipients, from_, save_to_sent)
+    return b"".join(piece if isinstance(piece, bytes) else _base64(piece) for piece in pieces), left_out
+
+
+def send_mail_size(message: Message, recipients: Recipients, from_: Address, *, save_to_sent: bool) -> int:
+    """How many octets send_mail_json gives, without encoding an attachment."""
+    pieces, _ = _pieces(message, recipients, from_, save_to_sent)
+    return sum(len(piece) if isinstance(piece, bytes) else (len(piece.content) + 2) // 3 * 4 for piece in pieces)
+
+
+def _pieces(
+    message: Message, recipients: Recipients, from_: Address, save_to_sent: bool
+) -> tuple[list[bytes | Attachment], tuple[str, ...]]:
+    """The request body; an Attachment stands for the base64 of its content, which is made when all is joined."""
+    graph_message, left_out = _graph_message(message, recipients, from_)
+    pieces: list[bytes | Attachment] = [b'{"message":', _json(graph_message)]
+    if message.attachments:
+        pieces[1] = _json(graph_message)[:-1]
+        separator = b',"attachments":['
+        for attachment in message.attachments:
+            pieces += (separator + _json(_file_attachment(attachment))[:-1] + b',"contentBytes":"', attachment, b'"}')
+            separator = b","
+        pieces.append(b"]}")
+    pieces.append(b',"saveToSentItems":true}' if save_to_sent else b',"saveToSentItems":false}')
+    return pieces, left_out
+
+
+def _graph_message(message: Message, recipients: Recipients, from_: Address) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The message resource but for its attachments, and the names of what has no place in it."""
+    headers, headers_left_out = _internet_headers(message.x_headers)
+    properties = _extended_properties(message)
+    optional = {
+        "subject": message.subject,
+        "ccRecipients": _recipients(recipients.cc) or None,
+        "bccRecipients": _recipients(recipients.bcc) or None,
+        "replyTo": _recipients(message.reply_to) or None,
+        "importance": message.importance,
+        "isReadReceiptRequested": message.read_receipt or None,
+        "isDeliveryReceiptRequested": message.delivery_receipt or None,
+        "internetMessageHeaders": headers or None,
+        "singleValueExtendedProperties": properties or None,
+    }
+    graph_message = {
+        "body": {"contentType": message.body.kind, "content": message.body.content},
+        "from": _recipient(from_),
+        "toRecipients": _recipients(recipients.to),
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+    left_out = [*message.not_carried, *message.other_headers]
+    if message.sender is not None and message.sender.addr.lower() != from_.addr.lower():
+        left_out.append("Sender")  # Graph sets it: the mailbox that sends
+    if len(message.from_) > 1:
+        left_out.append("From after the first address")
+    return graph_message, tuple(dict.fromkeys([*left_out, *headers_left_out]))
+
+
+def _recipient(address: Address) -> dict[str, dict[str, str]]:
+    named = {"name": address.name} if address.name else {}
+    return {"emailAddress": {"address": address.addr, **named}}
+
+
+def _recipients(addresses: Iterable[Address]) -> list[dict[str, dict[str, str]]]:
+    return [_recipient(address) for address in addresses]
+
+
+def _extended_properties(message: Message) -> list[dict[str, str]]:
+    values = {
+        _MESSAGE_ID: message.message_id,
+        _REFERENCES: message.references,
+        _IN_REPLY_TO: message.in_reply_to,
+    }
+    return [{"id": name, "value": value} for name, value in values.items() if value]
+
+
+def _internet_headers(fields: Iterable[tuple[str, str]]) -> tuple[list[dict[str, str]], list[str]]:
+    """The first five that Graph takes, and the names of the others."""
+    taken: list[dict[str, str]] = []
+    left_out: list[str] = []
+    for name, value in fields:
+        octets = _header_value(value)
+        fits = _HEADER_NAME.fullmatch(name) and 0 < len(octets) <= _MAX_HEADER_VALUE
+        if fits and len(taken) < MAX_INTERNET_HEADERS:
+            taken.append({"name": name, "value": octets})
+        else:
+            left_out.append(name)
+    return taken, left_out
+
+
+def _header_value(value: str) -> str:
+    """value on one line in ASCII, with encoded words where it is not (RFC 2047)."""
+    value = _CONTROLS.sub(" ", value).strip()
+    if value.isascii():
+        return value
+    words: list[bytes] = [b""]
+    for character in value:  # a character is not parted between two words, RFC 2047 §5
+        octets = character.encode()
+        if len(words[-1]) + len(octets) > _WORD_OCTETS:
+            words.append(b"")
+        words[-1] += octets
+    return " ".join(f"=?utf-8?B?{binascii.b2a_base64(word, newline=False).decode('ascii')}?=" for word in words)
+
+
+def _file_attachment(attachment: Attachment) -> dict[str, Any]:
+    """The fileAttachment resource but for contentBytes."""
+    resource: dict[str, Any] = {
+        "@odata.type": "#microsoft.graph.fileAttachment",
+        "name": attachment.name,
+        "contentType": attachment.media_type,
+    }
+    if attachment.inline:
+        resource["isInline"] = True
+    if attachment.content_id:
+        resource["contentId"] = attachment.content_id
+    return resource
+
+
+def _base64(attachment: Attachment) -> bytes:
+    return binascii.b2a_base64(attachment.content, newline=False)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: MIT
+"""Octets of mail data → Message: what is body, what attachment, what the header says (RFC 5322, RFC 2046).
+
+Decides what each part is for. Does not know Graph nor the envelope. Nothing is dropped in silence: what the JSON form
+has no place for is named in other_headers and not_carried, what was mended in warnings, never with its contents.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import unquote
+
+from relay.message.address import parse_address_list
+from relay.message.charset import decode_text
+from relay.message.headers import Fields, decode_words, field_text, split_fields
+from relay.message.mime import Leaf, Structure, decode_octets, split_parts
+from relay.message.model import Address, Attachment, Body, Message, MessageError
+from relay.message.names import clean_name, made_up_name, message_name
+
+Importance = Literal["low", "normal", "high"]
+
+_IMPORTANCE: Mapping[str, Mapping[str, Importance]] = {  # by field, the one that counts most first
+    "importance": {"high": "high", "normal": "normal", "low": "low"},
+    "x-priority": {"1": "high", "2": "high", "3": "normal", "4": "low", "5": "low"},
+    "x-msmail-priority": {"high": "high", "normal": "normal", "low": "low"},
+    "priority": {"urgent": "high", "normal": "normal", "non-urgent": "low"},
+}
+_READ_RECEIPT = ("disposition-notification-to", "x-confirm-reading-to")
+_DELIVERY_RECEIPT = "return-receipt-to"
+_ONCE = ("subject", "from", "sender", "message-id", "in-reply-to", "references")
+_CARRIED = {  # and Bcc, which is neither carried nor named
+    *_ONCE,
+    *_IMPORTANCE,
+    *_READ_RECEIPT,
+    *(_DELIVERY_RECEIPT, "reply-to", "to", "cc", "bcc", "resent-bcc", "mime-version"),
+}
+_PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+_CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
+_META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
+_META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
+
+
+def parse(content: bytes, *, strict_attachments: bool) -> Message:
+    """The message in content, decoded as well as can be.
+
+    strict_attachments: raise MessageError when an attachment cannot be decoded; else it is taken as it came, with a
+    warning. Nothing else raises, whatever the octets are.
+    """
+    header = split_fields(content)
+    structure = split_parts(content, header)
+    parts = _Parts(structure, strict_attachments)
+    parts.choose_body()
+    parts.collect_attachments()
+    if header.mended:
+        parts.warnings.append("a header line has no colon: taken as the rest of the line above")
+    return _read_header(header, parts)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Sorts the leaves of one message into the body and attachments."""
+
+    structure: Structure
+    strict: bool
+    body: Body = field(default_factory=lambda: Body("text", ""))
+    attachments: list[Attachment] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    not_carried: list[str] = field(default_factory=list)
+    _beside_body: list[Leaf] = field(default_factory=list)  # text parts that become attachments
+    _candidates: list[Leaf] = field(default_factory=list)
+
+    def choose_body(self) -> None:
+        """HTML goes before text; text that is the HTML's alternative is left out; other text is attached."""
+        self.warnings += self.structure.warnings
+        self._candidates = [leaf for leaf in self.structure.leaves if self._may_be_body(leaf)]
+        texts = {leaf.number: self._text_of(leaf) for leaf in self._candidates}
+        filled = [leaf for leaf in self._candidates if texts[leaf.number].strip()]
+        chosen = next((leaf for leaf in filled if leaf.media_type == "text/html"), None)
+        if chosen is None:
+            parts = [texts[leaf.number] for leaf in filled] or list(texts.values())[:1]
+            ends = [part.rstrip("\r\n") for part in parts[:-1]]
+            self.body = Body("text", "\r\n\r\n".join([*ends, *parts[-1:]]))
+            return
+        self.body = Body("html", texts[chosen.number])
+        for leaf in filled:
+            if leaf.media_type == "text/plain" and _are_alternatives(leaf, chosen):
+                self.not_carried.append("text alternative")
+            elif leaf is not chosen:
+                self._beside_body.append(leaf)
+
+    def _may_be_body(self, leaf: Leaf) -> bool:
+        if leaf.media_type not in ("text/plain", "text/html") or leaf.disposition not in ("", "inline"):
+            return False
+        return not leaf.containers or not _given_name(leaf)
+
+    def _text_of(self, leaf: Leaf) -> str:
+        octets = decode_octets(leaf.octets, leaf.encoding)
+        if octets is None:
+            self._warn(leaf, "cannot be decoded: taken as it stands")
+            octets = leaf.octets
+        text, certain = decode_text(octets, _charset_of(leaf, octets))
+        if not certain:
+            self._warn(leaf, "is not in the charset it names, or names none: guessed")
+        return text
+
+    def _warn(self, leaf: Leaf, fault: str) -> None:
+        self.warnings.append(f"part {leaf.number} ({leaf.media_type}) {fault}")
+
+    def collect_attachments(self) -> None:
+        """All leaves but the body and its alternatives, in order. After choose_body()."""
+        candidates = {leaf.number for leaf in self._candidates}
+        beside = {leaf.number for leaf in self._beside_body}
+        referenced = self._referenced_content_ids()
+        texts = 0
+        for leaf in self.structure.leaves:
+            if leaf.number in beside:
+                texts += 1
+                extension = "htm" if leaf.media_type == "text/html" else "txt"
+                self._attach(leaf, f"ATT{texts:05}.{extension}", referenced)  # as Exchange names them
+            elif leaf.number not in candidates:
+                self._attach(leaf, clean_name(_given_name(leaf)), referenced)
+                self._name_losses(leaf)
+        if any(media_type == "multipart/signed" for media_type in self.structure.containers):
+            self.not_carried.append("signature")
+        if any(media_type == "multipart/encrypted" for media_type in self.structure.containers):
+            self.not_carried.append("encryption")
+
+    def _attach(self, leaf: Leaf, name: str, referenced: set[str]) -> None:
+        octets = leaf.octets
+        if not leaf.media_type.startswith("message/") or leaf.encoding in ("base64", "quoted-printable"):
+            decoded = decode_octets(octets, leaf.encoding)
+            if decoded is None and self.strict:
+                raise MessageError(f"the attachment in part {leaf.number} cannot be decoded")
+            if decoded is None:
+                self._warn(leaf, "cannot be decoded: attached as it came")
+            else:
+                octets = decoded
+        if not name and leaf.media_type in ("message/rfc822", "message/global"):
+            name = message_name(_subject(split_fields(octets)))
+        name = name or made_up_name(leaf.media_type, leaf.content_id, len(self.attachments) + 1)
+        inline = self._is_inline(leaf, referenced)
+        self.attachments.append(Attachment(name, leaf.media_type, octets, inline, leaf.content_id))
+
+    def _is_inline(self, leaf: Leaf, referenced: set[str]) -> bool:
+        if not leaf.content_id or self.body.kind != "html":
+            return False
+        if leaf.content_id in referenced:
+            return True
+        related = any(container.subtype == "related" for container in leaf.containers)
+        return leaf.disposition == "inline" or (related and not leaf.disposition)
+
+    def _referenced_content_ids(self) -> set[str]:
+        if self.body.kind != "html" or not any(leaf.content_id for leaf in self.structure.leaves):
+            return set()
+        found = {html.unescape(match[1]) for match in _CID_REFERENCE.finditer(self.body.content)}
+        return found | {unquote(content_id) for content_id in found}  # a cid: URL is percent-encoded, RFC 2392 §2
+
+    def _name_losses(self, leaf: Leaf) -> None:
+        if leaf.media_type == "text/calendar":
+            self.not_carried.append("calendar invitation")
+        elif leaf.media_type in _PKCS7:
+            kind = leaf.parameters.get("smime-type", "").lower()
+            if kind != "certs-only":
+                self.not_carried.append("signature" if kind == "signed-data" else "encryption")
+
+
+def _charset_of(leaf: Leaf, octets: bytes) -> str:
+    """The charset that the part names, or else that its HTML names, where that one is not plainly wrong."""
+    charset = leaf.parameters.get("charset", "").partition("(")[0].strip(" '")
+    if charset or leaf.media_type != "text/html":
+        return charset
+    meta = _META_CHARSET.search(octets, 0, _META_WITHIN)
+    if not meta or meta[1].lower().startswith(b"utf"):
+        return ""  # one that can be read before it is known is no UTF-16, and UTF-8 is tried anyway
+    certain = decode_text(octets, None)[1]
+    return "" if certain and not octets.isascii() else meta[1].decode("ascii")
+
+
+def _given_name(leaf: Leaf) -> str:
+    return leaf.disposition_parameters.get("filename") or leaf.parameters.get("name") or ""
+
+
+def _are_alternatives(one: Leaf, other: Leaf) -> bool:
+    """Whether the innermost container that holds both says: show one of them (RFC 2046 §5.1.4)."""
+    common = [a for a, b in zip(one.containers, other.containers, strict=False) if a == b]
+    return bool(common) and common[-1].subtype == "alternative"
+
+
+def _read_header(header: Fields, parts: _Parts) -> Message:
+    values: dict[str, list[bytes]] = {}
+    for name, raw in header.fields:
+        values.setdefault(name.lower(), []).append(raw)
+    parts.warnings += (
+        f"more than one {name} field: the first is taken" for name in _ONCE if len(values.get(name, ())) > 1
+    )
+
+    def first(name: str) -> str:
+        return field_text(values[name][0]) if name in values else ""
+
+    def addresses(name: str) -> tuple[Address, ...]:
+        """Of all fields of this name: a second To is wrong, but who stands there is meant."""
+        return tuple(entry for raw in values.get(name, ()) for entry in parse_address_list(field_text(raw)))
+
+    reply_to = addresses("reply-to")
+    return Message(
+        subject=_subject(header) if "subject" in values else None,
+        from_=_first_addresses(values.get("from", ())),
+        sender=next(iter(_first_addresses(values.get("sender", ()))), None),
+        reply_to=reply_to,
+        to=addresses("to"),
+        cc=addresses("cc"),
+        has_to_or_cc="to" in values or "cc" in values,
+        body=parts.body,
+        attachments=tuple(parts.attachments),
+        importance=_importance(first),
+        read_receipt=any(first(name) for name in _READ_RECEIPT),
+        delivery_receipt=bool(first(_DELIVERY_RECEIPT)),
+        message_id=" ".join(first("message-id").split()),
+        in_reply_to=" ".join(first("in-reply-to").split()),
+        references=" ".join(first("references").split()),
+        x_headers=tuple((name, decode_words(field_text(raw))) for name, raw in header.fields if _is_x_header(name)),
+        other_headers=_unplaced(header, bool(reply_to)),
+        not_carried=_unique(parts.not_carried),
+        warnings=_unique(parts.warnings),
+    )
+
+
+def _subject(header: Fields) -> str:
+    raw = next((raw for name, raw in header.fields if name.lower() == "subject"), b"")
+    return decode_words(field_text(raw)).strip()
+
+
+def _first_addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
+    """The addresses of the first of these fields that has any."""
+    return next(filter(None, (parse_address_list(field_text(raw)) for raw in values)), ())
+
+
+def _importance(first: Callable[[str], str]) -> Importance | None:
+    for name, meanings in _IMPORTANCE.items():
+        words = first(name).lower().replace("(", " ").split()  # X-Priority: 1 (Highest)
+        if words and words[0] in meanings:
+            return meanings[words[0]]
+    return None
+
+
+def _is_x_header(name: str) -> bool:
+    name = name.lower()
+    return name.startswith("x-") and name not in _CARRIED and not name.startswith("x-ms-exchange-")
+
+
+def _unplaced(header: Fields, reply_to_found: bool) -> tuple[str, ...]:
+    """Names of the fields that the JSON form has no place for, as first written."""
+    found: dict[str, str] = {}
+    for name, _ in header.fields:
+        key = name.lower()
+        carried = key in _CARRIED and (key != "reply-to" or reply_to_found)
+        if not carried and not key.startswith("content-") and not _is_x_header(name):
+            found.setdefault(key, name)
+    return tuple(found.values())
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

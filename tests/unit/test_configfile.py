@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: MIT
+"""The configuration file: what it may say, what it means, and what is said of it when it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay import configfile
+from relay.config import CLOUDS, PRIVATE_NETWORKS, AuthLimit, Config, ListenAddress, UserConfig
+from relay.configfile import ConfigError, load, parse
+from relay.credentials import Secret, hash_password
+
+DATA = Path(__file__).resolve().parent.parent / "data" / "config"
+BAD = sorted((DATA / "bad").glob("*.yaml"))
+APP = "oauth2_config: {client_id: a, client_secret: S3CRET, tenant_id: c}\n"
+ENVIRON = {"SECRET": "S3CRET value/", "EMPTY": ""}
+
+
+def read(text: str | bytes, *, directory: Path = Path("/etc/relay"), **environ: str) -> Config:
+    return parse(text, name="config.yaml", directory=directory, environ=environ)
+
+
+def faults(text: str | bytes, **environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text, **environ)
+    return list(caught.value.faults)
+
+
+def faults_if_any(text: str) -> tuple[str, ...]:
+    try:
+        read(text)
+    except ConfigError as error:
+        return error.faults
+    return ()
+
+
+def good(name: str) -> Config:
+    path = DATA / "good" / name
+    return parse(path.read_bytes(), name="config.yaml", directory=Path("/etc/relay"), environ={})
+
+
+# --- wrong files
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_bad_file_gives_exactly_the_expected_faults(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(path.read_bytes(), name=path.name, directory=path.parent, environ=ENVIRON)
+    assert "".join(f"{fault}\n" for fault in caught.value.faults) == path.with_suffix(".expected").read_text("utf-8")
+
+
+def test_there_are_enough_bad_files() -> None:
+    assert len(BAD) >= 40
+    assert {path.stem for path in BAD} == {path.stem for path in (DATA / "bad").glob("*.expected")}
+
+
+def test_no_fault_shows_a_value() -> None:
+    for path in (DATA / "bad").glob("*.expected"):
+        assert "S3CRET" not in path.read_text("utf-8"), path.name
+
+
+def test_the_error_holds_no_secret_in_what_is_chained_to_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("client_secret: *S3CRET\n")
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab:-? \n\t'\"{}[]&*!|>%@`#,<~0\\xU\u00e9\x00\ud800", max_size=60))
+def test_any_text_gives_a_config_or_one_line_faults(text: str) -> None:
+    for source in (text, f"{APP}log: {text}\n", f"{APP}{text}"):
+        assert all(fault.startswith("config.yaml:") and "\n" not in fault for fault in faults_if_any(source))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40))
+def test_any_octets_give_a_config_or_faults(octets: bytes) -> None:
+    with pytest.raises(ConfigError):
+        read(octets)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(configfile.KEYS)), st.text(max_size=30))
+def test_any_value_of_any_key_gives_a_config_or_faults(path: str, value: str) -> None:
+    quoted = "'" + value.replace("'", "''") + "'"
+    table, _, name = path.rpartition(".")
+    text = f"{table}: {{{name}: {quoted}}}\n" if table else f"{name}: {quoted}\n{name}: [{quoted}]\n"
+    assert all(fault.startswith("config.yaml:") for fault in faults_if_any(text))
+
+
+# --- files that cannot be read
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "config.yaml", environ={})
+    assert caught.value.faults == (f"{tmp_path}/config.yaml: cannot be read: No such file or directory",)
+
+
+def test_directory_instead_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path, environ={})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_file_without_permission(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.touch(mode=0)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        load(path, environ={})
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "nul\0"])
+def test_odd_file(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(Path(name), environ={})
+
+
+def test_path_is_named_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("log_level: verbose\n" + APP)
+    with pytest.raises(ConfigError) as caught:
+        load(Path("config.yaml"))
+    assert caught.value.faults == ("config.yaml:1: log_level: must be one of debug, info, warn, error",)
+
+
+# --- files of azureSMTPwithOAuth
+
+
+def test_seed_file_with_every_key() -> None:
+    config = good("seed_every_key.yaml")
+    assert config.warnings == ()
+    assert config.log.path == "/etc/relay/relay.log"
+    assert config.log.level == "warn"
+    assert config.listen.addresses == (ListenAddress("", 2526),)
+    assert config.entra.client_id == "0012"
+    assert config.entra.client_secret == Secret("8Q~12345.abc_DEF-ghi")
+    assert config.entra.tenant_id == "0d5c8a3e-0000-4000-8000-1234567890ab"
+    assert config.entra.scopes == ("https://graph.microsoft.com/.default",)
+    assert config.access.fallback_user == "yes"
+    assert config.access.fallback_password == Secret("1234.50")
+    assert config.access.allow_anonymous
+    assert config.graph.save_to_sent
+    assert config.graph.strict_attachments
+    assert (config.graph.retry_attempts, config.graph.retry_initial_delay_ms) == (5, 250)
+    limits = config.limits
+    assert (limits.max_message_bytes, limits.max_connections, limits.connection_timeout_s) == (10485760, 50, 120)
+
+
+@pytest.mark.parametrize("name", ["seed_bom.yaml", "seed_crlf.yaml", "seed_bom_crlf.yaml", "seed_utf16.yaml"])
+def test_seed_file_as_windows_editors_save_it(name: str) -> None:
+    assert good(name) == good("seed_every_key.yaml")
+
+
+def test_data_files_kept_their_line_ends() -> None:
+    assert b"\r\n" in (DATA / "good" / "seed_crlf.yaml").read_bytes()
+    assert (DATA / "good" / "seed_bom_crlf.yaml").read_bytes().startswith(b"\xef\xbb\xbflog: relay.log\r\n")
+
+
+def test_seed_default_file() -> None:
+    config = good("seed_default.yaml")
+    assert config.entra.client_id == "ClientID"
+    assert config.access.fallback_password == Secret("supersecret")
+    assert (config.log, config.limits) == (Config().log, Config().limits)
+
+
+def test_zeros_and_blanks_mean_the_defaults() -> None:
+    config = good("seed_zeros_and_blanks.yaml")
+    entra = dataclasses.replace(Config().entra, client_id="a", client_secret=Secret("b"), tenant_id="c")
+    assert config == Config(entra=entra)
+
+
+def test_health_addr_is_ignored_with_a_warning() -> None:
+    warnings = read(f"{APP}health_addr: 127.0.0.1:8080\n").warnings
+    assert warnings == ("config.yaml:2: health_addr: is ignored, as since azureSMTPwithOAuth 1.1.1; remove it",)
+
+
+@pytest.mark.parametrize("user", ["", "fallback_smtp_user: a@example.com\n", "fallback_smtp_pass: x\n"])
+def test_allow_anonymous_without_fallback_stays_off(user: str) -> None:
+    config = read(f"{APP}allow_anonymous: true\n{user}")
+    assert not config.access.allow_anonymous
+    assert config.warnings == (
+        "config.yaml:2: allow_anonymous: stays off: it needs fallback_smtp_user and fallback_smtp_pass",
+    )
+
+
+def test_allow_anonymous_on_every_address_is_fine() -> None:
+    text = f"{APP}allow_anonymous: true\nfallback_smtp_user: a\nfallback_smtp_pass: b\nlisten_addr: :25\n"
+    assert read(text).access.allow_anonymous
+    assert read(text).warnings == ()
+
+
+# --- values
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("7", 7),
+        ("1_000", 1000),
+        ("0x10", 16),
+        ("0o10", 8),
+        ("010", 8),
+        ("+5", 5),
+        ("50.0", 50),
+        ("2.5e1", 25),
+        ("089", 89),
+    ],
+)
+def test_integers(written: str, number: int) -> None:
+    assert read(f"{APP}max_connections: {written}\n").limits.max_connections == number
+
+
+@pytest.mark.parametrize("written", ["true", "True", "yes", "YES", "on", "y", "Y", "oN"])
+def test_true(written: str) -> None:
+    assert read(f"{APP}save_to_sent: {written}\n").graph.save_to_sent
+
+
+@pytest.mark.parametrize("written", ["false", "no", "OFF", "n", "N", "null", "~", ""])
+def test_false(written: str) -> None:
+    assert not read(f"{APP}save_to_sent: {written}\n").graph.save_to_sent
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "port"),
+    [
+        ("127.0.0.1:25", "127.0.0.1", 25),
+        ("localhost:0", "localhost", 0),
+        (":65535", "", 65535),
+        ('"[::1]:2526"', "::1", 2526),
+        ('"[::]:25"', "::", 25),
+        ('"[fe80::1%eth0]:25"', "fe80::1%eth0", 25),
+        ("mail-1.example.com:587", "mail-1.example.com", 587),
+    ],
+)
+def test_listen_address(written: str, host: str, port: int) -> None:
+    assert read(f"{APP}listen_addr: {written}\n").listen.addresses == (ListenAddress(host, port),)
+    assert read(f"{APP}listen_addr:\n  - {written}\n").listen.addresses == (ListenAddress(host, port),)
+
+
+def test_two_free_ports_are_not_one_address_twice() -> None:
+    assert len(read(f"{APP}listen_addr: ['127.0.0.1:0', '[::1]:0']\n").listen.addresses) == 2
+
+
+@pytest.mark.parametrize("level", ["warning", "WARN", "Warning"])
+def test_log_level_in_any_case(level: str) -> None:
+    assert read(f"{APP}log_level: {level}\n").log.level == "warn"
+
+
+def test_log_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(f"{APP}log: relay.log\n").log.path == "/etc/relay/relay.log"
+    assert read(f"{APP}log: logs/relay.log\n").log.path == str(tmp_path / "logs" / "relay.log")
+    assert read(f"{APP}log: /var/log/relay.log\n").log.path == "/var/log/relay.log"
+
+
+def test_networks() -> None:
+    config = read(f"{APP}allowed_networks: [10.0.5.0/24, 192.168.1.7, '2001:db8::/32']\nanonymous_networks: []\n")
+    assert config.access.allowed_networks == tuple(map(ip_network, ("10.0.5.0/24", "192.168.1.7/32", "2001:db8::/32")))
+    assert config.access.anonymous_networks == ()
+    assert read(f"{APP}anonymous_networks:\n").access.anonymous_networks == PRIVATE_NETWORKS
+
+
+@pytest.mark.parametrize("cloud", sorted(CLOUDS))
+def test_cloud_sets_both_urls_and_the_scope(cloud: str) -> None:
+    config = read(f"{APP}cloud: {cloud}\n")
+    assert (config.entra.authority, config.graph.url) == CLOUDS[cloud]
+    assert config.entra.scopes == (f"{CLOUDS[cloud][1]}/.default",)
+
+
+def test_urls_that_are_given_go_before_the_cloud() -> None:
+    text = (
+        APP.replace("}", ", authority: 'https://Login.example.com:8443/'}")
+        + "cloud: china\ngraph_url: http://[::1]:81/\n"
+    )
+    config = read(text)
+    assert (config.entra.authority, config.graph.url) == ("https://login.example.com:8443", "http://[::1]:81")
+    assert config.entra.scopes == ("http://[::1]:81/.default",)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "127.9.9.9", "[::1]:80"])
+def test_graph_without_tls_on_loopback(host: str) -> None:
+    assert read(f"{APP}graph_url: http://{host}\n").graph.url == f"http://{host}"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "asked"),
+    [
+        ("[Mail.Send, offline_access, OpenID]", ("Mail.Send",)),
+        ("['Mail.Send offline_access']", ("Mail.Send",)),
+        ("[openid, profile]", ("https://graph.microsoft.com/.default",)),
+    ],
+)
+def test_reserved_scopes_are_left_to_msal(scopes: str, asked: tuple[str, ...]) -> None:
+    assert read(APP.replace("}", f", scopes: {scopes}}}")).entra.scopes == asked
+
+
+def test_proxy_is_a_secret() -> None:
+    config = read(f"{APP}https_proxy: http://user:p%40ss@proxy.example.com:3128\n")
+    assert config.graph.https_proxy.reveal() == "http://user:p%40ss@proxy.example.com:3128"
+    assert "p%40ss" not in repr(config)
+
+
+def test_ca_bundle_is_found_beside_the_file(tmp_path: Path) -> None:
+    certifi = pytest.importorskip("certifi")
+    (tmp_path / "ca.pem").write_bytes(Path(certifi.where()).read_bytes())
+    assert read(f"{APP}ca_bundle: ca.pem\n", directory=tmp_path).graph.ca_bundle == str(tmp_path / "ca.pem")
+
+
+def test_damaged_ca_bundle(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(ConfigError, match="no certificate in PEM form"):
+        read(f"{APP}ca_bundle: ca.pem\n", directory=tmp_path)
+
+
+def test_a_secret_with_white_space_is_warned_of() -> None:
+    warnings = read(APP + "fallback_smtp_pass: ' S3CRET'\n").warnings
+    assert warnings == ("config.yaml:2: fallback_smtp_pass: starts or ends with white space",)
+
+
+def test_repr_shows_no_secret() -> None:
+    assert "S3CRET" not in repr(read(APP + "fallback_smtp_pass: S3CRET2\n"))
+
+
+# --- values from elsewhere
+
+
+def test_environment() -> None:
+    config = read(
+        "oauth2_config:\n  client_id: {env: ID}\n  client_secret: {env: SECRET}\n  tenant_id: c\n"
+        "listen_addr: [{env: ADDR}]\nlog_level: {env: LEVEL}\nhostname: {env: NOTHING}\n",
+        ID="0012", SECRET="*x: y#", ADDR=":25", LEVEL="DEBUG", NOTHING="",
+    )  # fmt: skip
+    assert (config.entra.client_id, config.entra.client_secret) == ("0012", Secret("*x: y#"))
+    assert (config.listen.addresses, config.log.level, config.listen.hostname) == (
+        (ListenAddress("", 25),),
+        "debug",
+        "",
+    )
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_file_loses_one_line_end(tmp_path: Path, end: bytes) -> None:
+    (tmp_path / "secret").write_bytes("\ufeffpä: ss".encode() + end)
+    config = read(f"{APP}fallback_smtp_pass: {{file: secret}}\n", directory=tmp_path)
+    assert config.access.fallback_password == Secret("pä: ss")
+
+
+@pytest.mark.parametrize("octets", [b"\xff", b"S3CRET\n\n", b"S3CRET\0", b"x" * (1 << 21)])
+def test_file_that_does_not_fit(tmp_path: Path, octets: bytes) -> None:
+    (tmp_path / "secret").write_bytes(octets)
+    with pytest.raises(ConfigError) as caught:
+        read(f"{APP}fallback_smtp_pass: {{file: secret}}\n", directory=tmp_path)
+    assert "S3CRET" not in str(caught.value)
+
+
+def test_environment_that_is_not_utf8() -> None:
+    assert faults(f"{APP}fallback_smtp_pass: {{env: X}}\n", X="S3CRET\udcff") == [
+        "config.yaml:2: fallback_smtp_pass: holds a line end or another control character"
+    ]
+
+
+# --- aliases
+
+
+def test_aliases_and_merge_keys() -> None:
+    config = read(
+        "oauth2_config:\n  <<: [{client_id: a, tenant_id: c}, {client_id: b}]\n  client_secret: &s S3CRET\n"
+        "fallback_smtp_pass: *s\n"
+    )
+    assert (config.entra.client_id, config.access.fallback_password) == ("a", Secret("S3CRET"))
+
+
+# --- tables that a later version makes available
+
+
+@pytest.fixture
+def all_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {path: dataclasses.replace(key, available=True, later=()) for path, key in configfile.KEYS.items()}
+    monkeypatch.setattr(configfile, "KEYS", keys)
+
+
+@pytest.mark.usefixtures("all_available")
+def test_tables() -> None:
+    encoded = hash_password("S3CRET")
+    config = read(
+        f"{APP}users:\n  - {{username: s, password_hash: '{encoded}', mailbox: s@example.com, allowed_from: [a]}}\n"
+        "clients:\n  - {network: 10.0.5.0/24}\n  - {network: [10.0.6.1, 10.0.7.1]}\n"
+        "auth_limit: {failures: 3}\nadmin_addr: 127.0.0.1:2527\nsecret_expires: 2027-01-31\n"
+    )
+    assert config.accounts.users == (
+        UserConfig(username="s", password_hash=Secret(encoded), mailbox="s@example.com", allowed_from=("a",)),
+    )
+    assert [len(client.network) for client in config.accounts.clients] == [1, 2]
+    assert config.access.auth_limit == AuthLimit(failures=3)
+    assert (config.admin.addr, config.entra.secret_expires) == (ListenAddress("127.0.0.1", 2527), "2027-01-31")
+
+
+@pytest.mark.usefixtures("all_available")
+def test_faults_in_tables() -> None:
+    text = (
+        f"{APP}users:\n  - {{username: s, password_hash: S3CRET, mailbox: s}}\n  - {{nonsense: 1}}\n  - S3CRET\n"
+        "clients: {network: 10.0.5.0/24}\nauth_limit: 5\nadmin_addr: [':25']\nsecret_expires: 31.1.2027\n"
+    )
+    assert faults(text) == [
+        "config.yaml:3: users[0].password_hash: must be made by graph-smtp-relay hash-password",
+        "config.yaml:3: users[0].mailbox: must be an address such as scanner@example.com",
+        "config.yaml:4: users[1].nonsense: unknown key",
+        "config.yaml:4: users[1].username: required value is missing",
+        "config.yaml:4: users[1].password_hash: required value is missing",
+        "config.yaml:4: users[1].mailbox: required value is missing",
+        "config.yaml:5: users[2]: must be a mapping of keys and values",
+        "config.yaml:6: clients: must be a list of mappings",
+        "config.yaml:7: auth_limit: must be a mapping of keys and values",
+        "config.yaml:8: admin_addr: must be a string; put a value that starts with [ or ! in quotes",
+        "config.yaml:9: secret_expires: must be a date such as 2027-01-31",
+    ]
+
+
+@pytest.mark.usefixtures("all_available")
+def test_a_certificate_goes_instead_of_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "app.pem").write_text("PEM")
+    text = "oauth2_config: {client_id: a, tenant_id: c, client_certificate: app.pem}\n"
+    assert read(text, directory=tmp_path).entra.client_certificate == str(tmp_path / "app.pem")
+
+
+def test_secrets_are_not_pickled() -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(read(APP))
