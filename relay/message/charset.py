@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from encodings.aliases import aliases
+from functools import lru_cache
 
 _NO_CHARSETS = {"base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"}
 _WITHOUT_ALIAS = (
@@ -95,8 +96,11 @@ _CODECS = _known_codecs()
 
 def find_codec(charset: str | None) -> str | None:
     """Python's codec for a charset name as it stands in a message; None for one that is missing or unknown."""
-    if not charset or len(charset) > 64:
-        return None
+    return _find_codec(charset) if charset and len(charset) <= 64 else None
+
+
+@lru_cache(maxsize=256)
+def _find_codec(charset: str) -> str | None:
     name = _squeeze(charset)
     for prefix, instead in (("", ""), ("x", ""), ("windows", "cp"), ("xwindows", "cp"), ("ibm", "cp"), ("ms", "cp")):
         if name.startswith(prefix) and (codec := _CODECS.get(instead + name[len(prefix) :])):
@@ -165,13 +169,13 @@ def _guess(octets: bytes) -> tuple[str, bool]:
         except UnicodeError:
             pass  # not UTF-16 after all: go on guessing
     try:
-        return octets.decode("utf-8-sig"), True
+        return octets.decode("utf-8").removeprefix("\ufeff"), True
     except UnicodeError:
         if octets.decode("utf-8", "replace").count("\ufffd") > _MAX_STRAY_OCTETS:
             return _decode_windows_1252(octets), False
         # A character cut in two by a length limit must not spoil all others: only the octets that are no UTF-8
         # are read as Windows-1252. In a text that is Windows-1252 throughout this comes to the same.
-        return octets.decode("utf-8-sig", _ERROR_HANDLER), False
+        return octets.decode("utf-8", _ERROR_HANDLER).removeprefix("\ufeff"), False
 
 
 def _decode_windows_1252(octets: bytes) -> str:

@@ -18,6 +18,7 @@ from relay.message.charset import decode_text, find_codec
 
 _EOL = rb"(?:\r{0,2}\n|\r)"  # CR CR LF comes from a line end converted twice
 _LINE_END = re.compile(_EOL)
+_LINE_ENDS = re.compile(_EOL + rb"++")
 _LINE = re.compile(rb"([^\r\n]*+)(?:" + _EOL + rb"|\Z)")
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+)(?:" + _EOL + rb"[ \t][^\r\n]*+)*+)(?:" + _EOL + rb"|\Z)")
 _FOLD = re.compile(_EOL + rb"[ \t]?")
@@ -32,9 +33,11 @@ _USUAL_FIELD = re.compile(
 _WORD_START = re.compile(r"=\?([^?\s]*)\?([bBqQ])\?")
 _BASE64_WORD = re.compile(r"([A-Za-z0-9+/]*+)={0,3}")
 _Q_OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
+_LINE_BREAKS = re.compile(r"[\r\n]+")
 _MAX_ENCODED = 1_000_000  # characters; an attack, not a header: left as it stands
 _SEGMENT = re.compile(r'(?:[^;"]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)', re.DOTALL)
+_QUOTED_PAIR = re.compile(r'\\(["\\])')  # any other backslash comes from a Windows path
 _CONTINUED = re.compile(r"([^*]+)\*(?:(\d{1,5})(\*?))?\Z")
 
 
@@ -78,9 +81,8 @@ def split_fields(octets: bytes, start: int = 0, end: int | None = None, *, is_me
 
 
 def _skip_to_header(octets: bytes, start: int, end: int) -> int:
-    at = start
-    while blank := _LINE_END.match(octets, at, end):
-        at = blank.end()
+    blank = _LINE_ENDS.match(octets, start, end)
+    at = blank.end() if blank else start
     if mbox := _MBOX_LINE.match(octets, at, end):
         return mbox.end()
     return at if _USUAL_FIELD.match(octets, at, end) else start
@@ -88,7 +90,10 @@ def _skip_to_header(octets: bytes, start: int, end: int) -> int:
 
 def field_text(raw: bytes) -> str:
     """The value of a field: unfolded, without NUL; raw 8-bit is UTF-8, else Windows-1252. Encoded words stay."""
-    return decode_text(_FOLD.sub(b" ", raw.strip()), None)[0].strip()
+    raw = raw.strip()
+    if b"\n" in raw or b"\r" in raw:
+        raw = _FOLD.sub(b" ", raw)
+    return decode_text(raw, None)[0].strip()
 
 
 def decode_words(text: str) -> str:
@@ -121,7 +126,7 @@ def decode_words(text: str) -> str:
         run.append((start[1].partition("*")[0], octets))
         done = word_end + 2
     pieces += (_decode_run(run), text[done:])
-    return re.sub(r"[\r\n]+", " ", "".join(pieces))
+    return _LINE_BREAKS.sub(" ", "".join(pieces))
 
 
 def _word_octets(encoding: str, text: str, charset: str) -> bytes | None:
@@ -153,7 +158,7 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
     Continuations and charsets by RFC 2231, which go before a plain value of the same name; the first of two wins.
     File names are decoded also where a sender put encoded words there, against RFC 2047 §5.
     """
-    segments = [segment[0].strip() for segment in _SEGMENT.finditer(text)]
+    segments = [segment.strip() for segment in _SEGMENT.findall(text)]
     value = segments.pop(0) if segments else ""
     if "=" in value:  # the semicolon was forgotten, or there is no main value at all
         segments.insert(0, value)
@@ -168,7 +173,7 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
         name = name.strip().lower()
         if not equals or not name:
             continue
-        if continued := _CONTINUED.match(name):
+        if "*" in name and (continued := _CONTINUED.match(name)):
             number, extended = int(continued[2] or 0), continued[2] is None or continued[3] == "*"
             pieces.setdefault(continued[1], {}).setdefault(number, (_unquote(raw.strip()), extended))
         else:
@@ -187,7 +192,7 @@ def _unquote(raw: str) -> str:
     else:
         quoted = _QUOTED.match(raw)
         inner = quoted[1] if quoted else raw[1:]
-    return re.sub(r'\\(["\\])', r"\1", inner)  # any other backslash comes from a Windows path
+    return _QUOTED_PAIR.sub(r"\1", inner) if "\\" in inner else inner
 
 
 def _decode_name(name: str, value: str) -> str:

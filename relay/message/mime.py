@@ -16,7 +16,9 @@ from typing import NamedTuple
 from relay.message.headers import Fields, field_text, parse_parameters, split_fields
 
 _MAX_DEPTH = 50  # containers in containers; what lies deeper is attached as it came
+_MAX_LEAVES = 100_000  # what follows them is attached as it came
 _DELIMITER_END = re.compile(rb"(--)?[ \t]*+(?:\r{0,2}\n|\r|\Z)")
+_NEXT_LINE = re.compile(rb"[\r\n]")
 _LIKELY_DELIMITER = re.compile(
     rb"--(?:(?<=[\r\n]--)|(?<=\A--))([^\s-][^\r\n]{0,200}|-[^\r\n]{1,200})\r{0,2}[\r\n](?=(?i:content-))"
 )
@@ -74,9 +76,7 @@ def _split_entity(
     if media_type.startswith("multipart/"):
         if len(containers) >= _MAX_DEPTH:
             structure.warnings.append("parts are nested too deep: the inner ones are attached as one")
-            octets = content[start:end]
-            found = {"content-disposition": "attachment; filename=message-part.eml"}
-            structure.leaves.append(_leaf(structure, found, "message/rfc822", {}, octets, containers))
+            _attach_as_it_came(content[start:end], containers, structure)
             return
         sections = _sections_of(content, header.body_start, end, parameters.get("boundary", ""), structure)
         if sections:
@@ -84,6 +84,10 @@ def _split_entity(
             inner_default = "message/rfc822" if media_type == "multipart/digest" else "text/plain"
             structure.containers.append(media_type)
             for part_start, part_end in sections:
+                if len(structure.leaves) >= _MAX_LEAVES:
+                    structure.warnings.append("there are too many parts: the last ones are attached as one")
+                    _attach_as_it_came(content[part_start:end], inner, structure)
+                    return
                 part_header = split_fields(content, part_start, part_end, is_message=False)
                 _split_entity(content, part_header, part_start, part_end, inner_default, inner, structure)
             return
@@ -91,6 +95,11 @@ def _split_entity(
         media_type, parameters, found = "text/plain", {}, {}
     octets = content[header.body_start : end]
     structure.leaves.append(_leaf(structure, found, media_type, parameters, octets, containers))
+
+
+def _attach_as_it_came(octets: bytes, containers: tuple[Container, ...], structure: Structure) -> None:
+    found = {"content-disposition": "attachment; filename=message-part.eml"}
+    structure.leaves.append(_leaf(structure, found, "message/rfc822", {}, octets, containers))
 
 
 def _leaf(
@@ -163,10 +172,14 @@ def _find_sections(content: bytes, start: int, end: int, delimiter: bytes) -> tu
                 sections.append((opened, _without_line_end(content, opened, at)))
             after = line_end.end()
             opened = None if line_end[1] else after
+        elif next_line := _NEXT_LINE.search(content, after, end):
+            after = next_line.end()
+        else:
+            break
         at = content.find(delimiter, after, end)
-    if opened is not None and (opened < end or not sections):
+    if opened is not None:
         sections.append((opened, end))
-    return sections, opened is None
+    return [found for found in sections if found[0] < found[1]] or sections[:1], opened is None
 
 
 def _without_line_end(content: bytes, start: int, end: int) -> int:

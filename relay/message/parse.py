@@ -192,20 +192,29 @@ def _are_alternatives(one: Leaf, other: Leaf) -> bool:
 
 def _read_header(header: Fields, parts: _Parts) -> Message:
     values: dict[str, list[bytes]] = {}
+    x_headers: list[tuple[str, str]] = []
+    unplaced: dict[str, str] = {}  # by lower-case name, as first written
     for name, raw in header.fields:
-        values.setdefault(name.lower(), []).append(raw)
-    parts.warnings += (
-        f"more than one {name} field: the first is taken" for name in _ONCE if len(values.get(name, ())) > 1
-    )
+        key = name.lower()
+        if key in _CARRIED:
+            values.setdefault(key, []).append(raw)
+        elif key.startswith("x-") and not key.startswith("x-ms-exchange-"):
+            x_headers.append((name, decode_words(field_text(raw))))
+        elif not key.startswith("content-"):
+            unplaced.setdefault(key, name)
 
     def first(name: str) -> str:
         return field_text(values[name][0]) if name in values else ""
 
     def addresses(name: str) -> tuple[Address, ...]:
         """Of all fields of this name: a second To is wrong, but who stands there is meant."""
-        return tuple(entry for raw in values.get(name, ()) for entry in parse_address_list(field_text(raw)))
+        return parse_address_list(", ".join(field_text(raw) for raw in values.get(name, ())))
 
     reply_to = addresses("reply-to")
+    if "reply-to" in values and not reply_to:
+        unplaced["reply-to"] = "Reply-To"
+    repeated = [name for name in _ONCE if len(values.get(name, ())) > 1]
+    parts.warnings += (f"more than one {name} field: the first is taken" for name in repeated)
     return Message(
         subject=_subject(header) if "subject" in values else None,
         from_=_first_addresses(values.get("from", ())),
@@ -222,8 +231,8 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
         message_id=" ".join(first("message-id").split()),
         in_reply_to=" ".join(first("in-reply-to").split()),
         references=" ".join(first("references").split()),
-        x_headers=tuple((name, decode_words(field_text(raw))) for name, raw in header.fields if _is_x_header(name)),
-        other_headers=_unplaced(header, bool(reply_to)),
+        x_headers=tuple(x_headers),
+        other_headers=tuple(unplaced.values()),
         not_carried=_unique(parts.not_carried),
         warnings=_unique(parts.warnings),
     )
@@ -236,7 +245,7 @@ def _subject(header: Fields) -> str:
 
 def _first_addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
     """The addresses of the first of these fields that has any."""
-    return next(filter(None, (parse_address_list(field_text(raw)) for raw in values)), ())
+    return next(filter(None, (parse_address_list(field_text(raw)) for raw in values[:10])), ())
 
 
 def _importance(first: Callable[[str], str]) -> Importance | None:
@@ -245,22 +254,6 @@ def _importance(first: Callable[[str], str]) -> Importance | None:
         if words and words[0] in meanings:
             return meanings[words[0]]
     return None
-
-
-def _is_x_header(name: str) -> bool:
-    name = name.lower()
-    return name.startswith("x-") and name not in _CARRIED and not name.startswith("x-ms-exchange-")
-
-
-def _unplaced(header: Fields, reply_to_found: bool) -> tuple[str, ...]:
-    """Names of the fields that the JSON form has no place for, as first written."""
-    found: dict[str, str] = {}
-    for name, _ in header.fields:
-        key = name.lower()
-        carried = key in _CARRIED and (key != "reply-to" or reply_to_found)
-        if not carried and not key.startswith("content-") and not _is_x_header(name):
-            found.setdefault(key, name)
-    return tuple(found.values())
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from relay.sandbox.capture import Captured, as_json
-from relay.sandbox.entra import Tokens
 from relay.sandbox.faults import Faults, parse_fault
 from relay.sandbox.model import Answer, Request, json_answer
+from relay.sandbox.tokens import Tokens
 
 KEPT_MESSAGES = 10_000
 

@@ -12,7 +12,6 @@ import binascii
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 from uuid import NAMESPACE_URL, uuid5
@@ -20,6 +19,7 @@ from uuid import NAMESPACE_URL, uuid5
 from relay.clock import Clock
 from relay.sandbox.entra_errors import EntraError, error_answer, special_code
 from relay.sandbox.model import Answer, Request, SandboxSettings, json_answer
+from relay.sandbox.tokens import Token, Tokens, object_id
 
 PUBLIC_GRAPH = "https://graph.microsoft.com"
 _OPENID_SCOPES = frozenset({"openid", "profile", "email", "offline_access"})
@@ -27,45 +27,6 @@ _FEDERATED = "@federated.example"
 _FORM = "application/x-www-form-urlencoded"
 _ID_TOKEN_LIFETIME_S = 3600
 _CLOCK_SKEW_S = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """What an access token stands for. user is empty in an application's own token."""
-
-    user: str
-    permissions: frozenset[str]
-    expires_at: float  # on the monotonic clock
-    user_id: str = ""
-
-
-class Tokens:
-    """The access tokens that are out there. Written by Entra's side, read by Graph's."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._tokens: dict[str, Token] = {}
-
-    def add(self, value: str, token: Token) -> None:
-        now = self._clock.monotonic()
-        if len(self._tokens) >= 10_000:
-            self._tokens = {key: item for key, item in self._tokens.items() if item.expires_at > now}
-        self._tokens[value] = token
-
-    def find(self, value: str) -> Token | None:
-        """What it stands for; None for one that was never given out, or was revoked."""
-        return self._tokens.get(value)
-
-    def is_expired(self, token: Token) -> bool:
-        return token.expires_at <= self._clock.monotonic()
-
-    def revoke_all(self) -> None:
-        self._tokens.clear()
-
-
-def object_id(user: str) -> str:
-    """The directory's id of a user: always the same for the same login."""
-    return str(uuid5(NAMESPACE_URL, "user:" + user.casefold()))
 
 
 def encode_part(content: object) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 
 from relay.clock import Clock
 from relay.sandbox.capture import Captured, Origin, capture_json, capture_mime, header_addresses
-from relay.sandbox.entra import Token, Tokens
 from relay.sandbox.model import Answer, Request, SandboxSettings, json_answer
 from relay.sandbox.schema import MESSAGE, READ_ERROR, GraphError, boolean, read_json, unknown_property
+from relay.sandbox.tokens import Token, Tokens
 
 MAX_BODY = 4 * 1024 * 1024
 _MAX_RECIPIENTS = 500

@@ -139,7 +139,7 @@ def entity(type_name: str, properties: Mapping[str, Check], *, required: Iterabl
 
 def unknown_property(name: str, type_name: str) -> str:
     """Graph's sentence about a property that it does not know."""
-    shown = name.encode("ascii", "backslashreplace").decode("ascii")[:80]
+    shown = name.encode("unicode_escape").decode("ascii")[:80]
     return (
         f"The property '{shown}' does not exist on type '{type_name}'. Make sure to only use property names "
         "that are defined by the type or mark the type as open type."

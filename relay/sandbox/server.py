@@ -29,7 +29,7 @@ from relay.clock import Clock
 from relay.sandbox.capture import Captured, save
 from relay.sandbox.certs import write_certificates
 from relay.sandbox.control import KEPT_MESSAGES, Control, Stats
-from relay.sandbox.entra import Entra, Tokens, requested_user
+from relay.sandbox.entra import Entra, requested_user
 from relay.sandbox.faults import Fault, Faults
 from relay.sandbox.graph import Graph
 from relay.sandbox.model import Answer, Request, SandboxSettings
@@ -42,6 +42,7 @@ from relay.sandbox.routes import (
     no_route_answer,
     split_path,
 )
+from relay.sandbox.tokens import Tokens
 
 __all__ = ["Captured", "Fault", "Sandbox", "SandboxSettings"]
 

@@ -4,7 +4,7 @@
 Prints one line of JSON with url and ca_file when it is ready, and runs until SIGTERM.
 """
 
-# ruff: noqa: E402, I001 - the patch comes before everything that it changes
+# ruff: noqa: E402 - the patch comes before everything that it changes
 from gevent import monkey
 
 monkey.patch_all()

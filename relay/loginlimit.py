@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""How often a client address may fail to log in. Knows addresses and time, in bounded memory; knows no SMTP."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict, deque
+
+from relay.clock import Clock
+from relay.config import AuthLimit
+
+_MOST_ADDRESSES = 10_000
+_IPV6_CUSTOMER = 64  # one customer has at least that much of IPv6, so single addresses say nothing
+
+
+class LoginLimit:
+    """Counts failed logins of each client address within a window that moves."""
+
+    def __init__(self, limit: AuthLimit, clock: Clock) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def failed(self, address: str) -> None:
+        """One more; the address that failed longest ago is forgotten when there are too many."""
+        key = _key(address)
+        times = self._failures.pop(key, None) or deque(maxlen=self._limit.failures)
+        times.append(self._clock.monotonic())
+        self._failures[key] = times
+        if len(self._failures) > _MOST_ADDRESSES:
+            self._failures.popitem(last=False)
+
+    def reached(self, address: str) -> bool:
+        """Whether this address has used up its failures for now."""
+        times = self._failures.get(_key(address))
+        if times is None or len(times) < self._limit.failures:
+            return False
+        return times[0] > self._clock.monotonic() - self._limit.window_s
+
+    def purge(self) -> None:
+        """Forget who has been quiet for a window; the janitor's task."""
+        horizon = self._clock.monotonic() - self._limit.window_s
+        while self._failures:
+            key, times = next(iter(self._failures.items()))
+            if times[-1] > horizon:
+                return
+            del self._failures[key]
+
+
+def _key(address: str) -> str:
+    ip = ipaddress.ip_address(address)
+    if ip.version == 4:
+        return address
+    return str(ipaddress.ip_network((int(ip), _IPV6_CUSTOMER), strict=False))

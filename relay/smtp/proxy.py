@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The PROXY protocol, versions 1 and 2: who the client behind a load balancer is. Pure: octets in, address out.
+
+Source: HAProxy, "The PROXY protocol", sections 2.1 and 2.2.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+_V1 = b"PROXY "
+_V1_LONGEST = 107
+_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+_V2_FIXED = 16
+_V2_LONGEST = 4096  # addresses and TLVs
+_V2_ADDRESS_OCTETS = {1: 4, 2: 16}  # AF_INET, AF_INET6
+
+
+class NotProxyProtocol(Exception):
+    """The connection does not begin with a PROXY header."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyHeader:
+    """length: octets to take off the front. address: the client's, or empty for UNKNOWN and LOCAL."""
+
+    length: int
+    address: str
+
+
+def parse(octets: bytes) -> ProxyHeader | None:
+    """The header that octets begin with, or None while more are needed. Raises NotProxyProtocol."""
+    if octets[: len(_V2)] == _V2[: len(octets)]:
+        return _parse_v2(octets)
+    if octets[: len(_V1)] == _V1[: len(octets)]:
+        return _parse_v1(octets)
+    raise NotProxyProtocol
+
+
+def _parse_v1(octets: bytes) -> ProxyHeader | None:
+    end = octets.find(b"\r\n", 0, _V1_LONGEST)
+    if end < 0:
+        if len(octets) >= _V1_LONGEST:
+            raise NotProxyProtocol
+        return None
+    words = octets[:end].split(b" ")
+    if words[1] == b"UNKNOWN":
+        return ProxyHeader(end + 2, "")
+    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6"):
+        raise NotProxyProtocol
+    try:
+        address = ipaddress.ip_address(words[2].decode("ascii"))
+    except ValueError:
+        raise NotProxyProtocol from None
+    if address.version != int(words[1][3:]):
+        raise NotProxyProtocol
+    return ProxyHeader(end + 2, str(address))
+
+
+def _parse_v2(octets: bytes) -> ProxyHeader | None:
+    if len(octets) < _V2_FIXED:
+        return None
+    version_command, family_transport = octets[12], octets[13]
+    length = int.from_bytes(octets[14:16], "big")
+    if version_command not in (0x20, 0x21) or length > _V2_LONGEST:
+        raise NotProxyProtocol
+    total = _V2_FIXED + length
+    if len(octets) < total:
+        return None
+    size = _V2_ADDRESS_OCTETS.get(family_transport >> 4, 0)
+    if version_command == 0x20 or size == 0:  # LOCAL: a health check; or an address family we have no use for
+        return ProxyHeader(total, "")
+    if length < 2 * size + 4:
+        raise NotProxyProtocol
+    return ProxyHeader(total, str(ipaddress.ip_address(octets[_V2_FIXED : _V2_FIXED + size])))

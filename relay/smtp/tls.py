@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""TLS on the SMTP side: contexts for STARTTLS (RFC 3207) and implicit TLS (RFC 8314 §3). Knows no commands."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+
+_VERSIONS = {
+    "TLSv1": ssl.TLSVersion.TLSv1,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+}
+# OpenSSL 3 speaks TLS 1.0 and 1.1 only at security level 0, where SHA-1 signatures are allowed. Devices that need them
+# often know RSA key exchange alone, which Python's own list leaves out.
+_OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"
+_OLD_VERSIONS = ("TLSv1", "TLSv1.1")
+
+
+def server_context(cert_file: str, key_file: str, min_version: str) -> ssl.SSLContext:
+    """A context with this chain and key. Raises OSError (ssl.SSLError is one) when they cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if min_version in _OLD_VERSIONS:
+        context.set_ciphers(_OLD_CIPHERS)
+    context.minimum_version = _VERSIONS[min_version]
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # A pass phrase would be asked for on the terminal.
+    context.load_cert_chain(cert_file, key_file, password=lambda: "")
+    return context
+
+
+def is_old(min_version: str) -> bool:
+    """Whether versions are let in that nobody should use who has a choice."""
+    return min_version in _OLD_VERSIONS
+
+
+def say_goodbye(sock: ssl.SSLSocket) -> None:
+    """Send close_notify without waiting for the client's (RFC 8446 §6.1)."""
+    with suppress(OSError, ValueError):  # gone already, or it does not answer: both are an end
+        sock.settimeout(0)
+        sock.unwrap()

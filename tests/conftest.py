@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""What all tests share: the seed of this run, and the loggers as they were."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.support.clock import FakeClock
+
+# Another seed each run, always printed; RELAY_TEST_SEED repeats one.
+SEED = os.environ.get("RELAY_TEST_SEED") or str(random.randrange(1 << 32))
+
+# The same examples on each run; the machine's load decides nothing.
+settings.register_profile("relay", derandomize=True, deadline=None, max_examples=60, database=None)
+settings.load_profile("relay")
+
+
+def pytest_report_header() -> str:
+    return f"segments of the dialogues: RELAY_TEST_SEED={SEED}"
+
+
+@pytest.fixture(scope="session")
+def seed() -> str:
+    return SEED
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("relay")
+    before = root.handlers[:], root.level, ours.handlers[:], ours.level
+    yield
+    root.handlers[:], ours.handlers[:] = before[0], before[2]
+    root.setLevel(before[1])
+    ours.setLevel(before[3])

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""The backend behind the SMTP session, in memory: it knows a few logins and keeps what is submitted."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from relay.credentials import Secret
+from relay.identity import Client, Credentials, Identity
+from relay.smtp import reply as replies
+from relay.smtp.envelope import Envelope
+from relay.smtp.reply import Reject, Reply
+
+USER, PASSWORD = "scanner", "Pr0ject-Schlüssel"
+UPSTREAM_DOWN = "unreachable"  # a user name for which Entra ID cannot be asked
+CLIENT = Client("192.0.2.7", "SESSION1")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one submit() got."""
+
+    envelope: Envelope
+    content: bytes
+    identity: Identity
+    client: Client
+
+    @property
+    def paths(self) -> list[str]:
+        """Reverse-path, then forward-paths."""
+        return [self.envelope.reverse_path, *self.envelope.forward_paths]
+
+
+class MemoryBackend:
+    """outcomes: replies to the next messages; when there are none left, 250."""
+
+    def __init__(self, *, anonymous: bool = False) -> None:
+        self.anonymous = anonymous
+        self.logins: list[Credentials | None] = []
+        self.outcomes: deque[Reply | Exception] = deque()
+        self.deliveries: list[Delivery] = []
+
+    def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
+        self.logins.append(credentials)
+        if credentials is None:
+            if not self.anonymous:
+                raise Reject(replies.AUTH_REQUIRED)
+            return Identity("fallback", "fallback@example.com", Credentials("fallback", Secret("x")), fallback=True)
+        if credentials.user == UPSTREAM_DOWN:
+            raise Reject(replies.AUTH_UNAVAILABLE)
+        if (credentials.user, credentials.password.reveal()) != (USER, PASSWORD):
+            raise Reject(replies.AUTH_REFUSED)
+        return Identity(credentials.user, "scanner@example.com", credentials)
+
+    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+        self.deliveries.append(Delivery(envelope, content, identity, client))
+        outcome = self.outcomes.popleft() if self.outcomes else replies.queued("MESSAGE1")
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
