@@ -28,6 +28,14 @@ class Accounts:
         """Whether a client of this address may connect (allowed_networks)."""
         return not self._access.allowed_networks or _inside(address, self._access.allowed_networks)
 
+    def speaks_proxy(self, address: str) -> bool:
+        """Whether connections from there begin with a PROXY header (proxy_protocol_networks)."""
+        return _inside(address, self._access.proxy_protocol_networks)
+
+    def ends_lines_with_lf(self, address: str) -> bool:
+        """Whether this client may end lines of its mail data with a bare LF (bare_lf_networks)."""
+        return _inside(address, self._access.bare_lf_networks)
+
     def anonymous(self, client: Client) -> Identity:
         """For MAIL without AUTH. Raises LoginRequired."""
         if not self._access.allow_anonymous:
@@ -58,5 +66,7 @@ class Accounts:
 
 
 def _inside(address: str, networks: tuple[Network, ...]) -> bool:
+    if not networks:
+        return False
     ip = ipaddress.ip_address(address)
     return any(ip in network for network in networks if network.version == ip.version)

@@ -15,6 +15,7 @@ from gevent.event import Event
 
 from relay import __version__, logs
 from relay.accounts import Accounts
+from relay.authentication import Authenticator
 from relay.clock import Clock, Deadline
 from relay.config import Config
 from relay.configfile import ConfigError
@@ -25,8 +26,10 @@ from relay.graph.retry import RetryPolicy
 from relay.graph.tokens import TokenSource
 from relay.identity import Client
 from relay.janitor import Janitor, Task
+from relay.loginlimit import LoginLimit
+from relay.smtp import tls
 from relay.smtp.lineio import LineIO
-from relay.smtp.server import SmtpServer, listen
+from relay.smtp.server import Door, SmtpServer, listen
 from relay.smtp.session import Session, SessionSettings
 from relay.submission import Submission
 
@@ -50,6 +53,7 @@ class _Generation:
     settings: SessionSettings
     accounts: Accounts
     tokens: TokenSource
+    login_limit: LoginLimit
     submission: Submission
 
 
@@ -61,9 +65,12 @@ class Relay:
         self._clock = Clock()
         self._reload = reload
         self._now = self._build(config)
-        self._server = SmtpServer(
-            config.limits.max_connections, self._session, lambda address: self._now.accounts.admits(address)
+        door = Door(
+            admits=lambda address: self._now.accounts.admits(address),
+            speaks_proxy=lambda address: self._now.accounts.speaks_proxy(address),
+            make_session=self._session,
         )
+        self._server = SmtpServer(config.limits.max_connections, door)
         self._stop = Event()
 
     def start(self) -> list[str]:
@@ -71,13 +78,22 @@ class Relay:
         config = self._now.config
         sockets: list[socket.socket] = []
         try:
-            sockets.extend(listen(address) for address in config.listen.addresses)
+            for where in (*config.listen.addresses, *config.tls.implicit_addresses):
+                sockets.append(listen(where))
         except OSError:
             for sock in sockets:
                 sock.close()
             raise
-        self._server.start(sockets)
-        janitor = Janitor((Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),), self._clock)
+        plain = len(config.listen.addresses)
+        self._server.start(sockets[:plain])
+        self._server.start(sockets[plain:], implicit_tls=True)
+        janitor = Janitor(
+            (
+                Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),
+                Task("purge_failed_logins", _PURGE_EVERY_S, lambda: self._now.login_limit.purge()),
+            ),
+            self._clock,
+        )
         gevent.spawn(janitor.run)
         addresses = self._server.addresses()
         for warning in config.warnings:
@@ -114,18 +130,23 @@ class Relay:
             clock,
         )
         accounts = Accounts(config.access)
-        settings = SessionSettings(
-            config.listen.hostname or socket.getfqdn(),
-            config.limits.max_message_bytes,
-            config.limits.max_recipients,
-        )
-        return _Generation(config, settings, accounts, tokens, Submission(accounts, tokens, mailer, graph, clock))
+        login_limit = LoginLimit(config.access.auth_limit, clock)
+        authenticator = Authenticator(accounts, login_limit, tokens, clock)
+        submission = Submission(authenticator, mailer, graph, clock)
+        return _Generation(config, _session_settings(config), accounts, tokens, login_limit, submission)
 
-    def _session(self, sock: socket.socket, client: Client) -> Session:
+    def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         now = self._now
-        lifetime = Deadline(self._clock, now.config.limits.connection_timeout_s)
-        line_io = LineIO(sock, self._clock, now.config.limits.command_timeout_s, lifetime)
-        return Session(line_io, client, now.submission, now.settings)
+        limits = now.config.limits
+        line_io = LineIO(
+            sock,
+            self._clock,
+            limits.command_timeout_s,
+            Deadline(self._clock, limits.connection_timeout_s),
+            bare_lf=now.accounts.ends_lines_with_lf(client.address),
+            guard=guard,
+        )
+        return Session(line_io, client, now.submission, now.settings, implicit_tls=implicit_tls)
 
     def _on_reload(self) -> None:
         """SIGHUP: sessions that run end with the configuration they began with; a faulty one changes nothing."""
@@ -134,13 +155,13 @@ class Relay:
             return
         try:
             config = self._reload()
+            new = self._build(config)
             logs.set_up(config.log)
         except (ConfigError, OSError) as fault:
             for line in str(fault).splitlines():
                 log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
             return
-        old = self._now.config
-        self._now = self._build(config)
+        old, self._now = self._now.config, new
         for warning in config.warnings:
             log.warning("config", extra={"reason": warning})
         for name in _needs_restart(old, config):
@@ -148,10 +169,24 @@ class Relay:
         log.info("reloaded")
 
 
+def _session_settings(config: Config) -> SessionSettings:
+    """Raises OSError when certificate and key cannot be used."""
+    given = config.tls
+    return SessionSettings(
+        config.listen.hostname or socket.getfqdn(),
+        config.limits.max_message_bytes,
+        config.limits.max_recipients,
+        tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None,
+        given.require_for_auth,
+    )
+
+
 def _needs_restart(old: Config, new: Config) -> Sequence[str]:
     changed = []
     if old.listen.addresses != new.listen.addresses:
         changed.append("listen_addr")
+    if old.tls.implicit_addresses != new.tls.implicit_addresses:
+        changed.append("tls.implicit_addr")
     if old.limits.max_connections != new.limits.max_connections:
         changed.append("max_connections")
     return changed

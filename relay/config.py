@@ -127,16 +127,16 @@ class ListenConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
     cert_file: str = _key("tls.cert_file", "path", "",
-        "PEM file with the certificate chain; with key_file it turns STARTTLS on.", available=False)
+        "PEM file with the certificate chain; with key_file it turns STARTTLS on.")
     key_file: str = _key("tls.key_file", "path", "",
-        "PEM file with the private key.", available=False)
+        "PEM file with the private key.")
     min_version: str = _key("tls.min_version", "choice", "TLSv1.2",
         "Oldest TLS version accepted; TLSv1 only for devices that know no better.",
-        choices=("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"), available=False)
+        choices=("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"))
     implicit_addresses: tuple[ListenAddress, ...] = _key("tls.implicit_addr", "addresses", (),
-        "Address or addresses for TLS from the first byte (port 465).", available=False)
+        "Address or addresses for TLS from the first byte (port 465).")
     require_for_auth: bool = _key("tls.require_for_auth", "boolean", True,
-        "Offer and accept AUTH only after STARTTLS.", available=False)
+        "Offer and accept AUTH only after STARTTLS.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,11 +185,11 @@ class AccessConfig:
     anonymous_networks: tuple[Network, ...] = _key("anonymous_networks", "networks", PRIVATE_NETWORKS,
         "Clients for which allow_anonymous and the fallback credentials hold; empty means none.")
     auth_limit: AuthLimit = _key("auth_limit", "table", AuthLimit(),
-        "Failed logins of one client address before it gets 421.", of=AuthLimit, available=False)
+        "Failed logins of one client address before it gets 421.", of=AuthLimit)
     bare_lf_networks: tuple[Network, ...] = _key("bare_lf_networks", "networks", (),
-        "Old devices for which a bare LF ends a line of the message data too.", available=False)
+        "Old devices for which a bare LF ends a line of the message data too.")
     proxy_protocol_networks: tuple[Network, ...] = _key("proxy_protocol_networks", "networks", (),
-        "Load balancers that speak PROXY v1 or v2 before SMTP.", available=False)
+        "Load balancers that speak PROXY v1 or v2 before SMTP.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

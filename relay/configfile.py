@@ -61,6 +61,9 @@ def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str
     if reader.faults:
         raise ConfigError(_lines(name, reader.faults))
     _settle(values, directory, reader)
+    _check_tls(values, reader)
+    if reader.faults:
+        raise ConfigError(_lines(name, reader.faults))
     return dataclasses.replace(_build(Config, values), warnings=_lines(name, reader.warnings))
 
 
@@ -113,6 +116,22 @@ def _settle(values: Values, directory: Path, reader: _Reader) -> None:
         reader.warn("allow_anonymous", "stays off: it needs fallback_smtp_user and fallback_smtp_pass")
 
 
+def _check_tls(values: Values, reader: _Reader) -> None:
+    """Certificate and key belong together, and TLS from the first octet needs them."""
+    pair = {name: values.get(name, "") for name in ("tls.cert_file", "tls.key_file")}
+    missing = [name for name, path in pair.items() if not path]
+    if len(missing) == 1:
+        given = next(name for name in pair if name not in missing)
+        reader.fault(given, f"needs {missing[0]} too")
+    elif not missing:
+        with reader.noting(reader.lines["tls.key_file"], "tls.key_file"):
+            configvalue.check_key_pair(pair["tls.cert_file"], pair["tls.key_file"])
+    elif values.get("tls.implicit_addr"):
+        reader.fault("tls.implicit_addr", "needs tls.cert_file and tls.key_file")
+    if values.get("tls.min_version") in ("TLSv1", "TLSv1.1"):
+        reader.warn("tls.min_version", "lets old and weak TLS in; raise it as soon as no device needs it any more")
+
+
 class _Reader:
     """Walks the nodes along the table; notes faults and warnings as (line, text) and goes on.
 
@@ -133,6 +152,9 @@ class _Reader:
         except YamlFault as fault:
             self.faults.append((fault.line, str(fault)))
             return {}
+
+    def fault(self, place: str, text: str) -> None:
+        self.faults.append((self.lines.get(place, 1), f"{place}: {text}"))
 
     def warn(self, place: str, text: str) -> None:
         self.warnings.append((self.lines.get(place, 1), f"{place}: {text}"))

@@ -202,6 +202,26 @@ def ca_bundle(path: str) -> str:
     return path
 
 
+def check_key_pair(cert_file: str, key_file: str) -> None:
+    """Raises BadValue unless the two PEM files are a certificate chain and its private key, without a pass phrase."""
+    import ssl  # as above
+
+    try:
+        # A pass phrase would be asked for on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=lambda: "")
+    except ssl.SSLError as error:
+        reason = error.reason or ""
+    except (OSError, ValueError):
+        reason = ""
+    else:
+        return
+    if "MISMATCH" in reason:
+        raise BadValue("is not the key of tls.cert_file")
+    if "DECRYPT" in reason or "PASSWORD" in reason:
+        raise BadValue("is protected by a pass phrase; store it without one, readable for the service alone")
+    raise BadValue("tls.cert_file and tls.key_file are not a certificate chain and its private key in PEM form")
+
+
 def client_id(text: str) -> str:
     """An application ID."""
     if re.search(r"\s", text):

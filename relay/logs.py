@@ -18,7 +18,7 @@ from relay.config import LogConfig
 try:  # python-json-logger 3 moved it; the old place then warns
     from pythonjsonlogger.json import JsonFormatter
 except ImportError:  # Debian 12 has 2.0
-    from pythonjsonlogger.jsonlogger import JsonFormatter  # type: ignore[attr-defined,no-redef]
+    from pythonjsonlogger.jsonlogger import JsonFormatter  # type: ignore[attr-defined]
 
 # Every field a line may carry, in the order in which text lines show them. docs/logging.md explains each.
 FIELDS = (
@@ -51,6 +51,7 @@ FIELDS = (
     "parameters",
     "signal",
     "sessions",
+    "tls",
 )
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}

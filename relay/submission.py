@@ -7,24 +7,22 @@ import logging
 from dataclasses import dataclass
 
 from relay import outcome
-from relay.accounts import Accounts, LoginRefused, LoginRequired
+from relay.authentication import Authenticator
 from relay.clock import Clock, Deadline
 from relay.config import GraphConfig
 from relay.graph.errors import GraphError, TokenError, TooLarge, UpstreamError
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
-from relay.graph.tokens import TokenSource
 from relay.identity import Client, Credentials, Identity
+from relay.message.lineends import normalised
 from relay.message.model import Message, MessageError
 from relay.message.parse import parse
 from relay.message.recipients import from_address, partition
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
-from relay.smtp.reply import Reject, Reply
+from relay.smtp.reply import Reply
 
 log = logging.getLogger(__name__)
-
-AUTH_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True)
@@ -44,46 +42,17 @@ class _Attempt:
 class Submission:
     """The backend of the SMTP side."""
 
-    def __init__(
-        self, accounts: Accounts, tokens: TokenSource, mailer: Mailer, config: GraphConfig, clock: Clock
-    ) -> None:
-        self._accounts = accounts
-        self._tokens = tokens
+    def __init__(self, authenticator: Authenticator, mailer: Mailer, config: GraphConfig, clock: Clock) -> None:
+        self._authenticator = authenticator
         self._mailer = mailer
         self._config = config
         self._clock = clock
 
     def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
-        """Who this client is. Raises Reject: 530, 535, 454."""
-        facts = {"session": client.session, "client": client.address}
+        """Who this client is. Raises Reject: 530, 535, 454, 421."""
         if credentials is None:
-            try:
-                return self._accounts.anonymous(client)
-            except LoginRequired as refusal:
-                log.info("login_required", extra={**facts, "reason": str(refusal)})
-                raise Reject(replies.AUTH_REQUIRED) from None
-        facts["user"] = credentials.user
-        try:
-            identity = self._accounts.logged_in(credentials, client)
-        except LoginRefused as refusal:
-            log.warning("auth_failed", extra={**facts, "reply": str(replies.AUTH_REFUSED), "reason": str(refusal)})
-            raise Reject(replies.AUTH_REFUSED) from None
-        try:
-            self._tokens.get(identity.login, Deadline(self._clock, AUTH_TIMEOUT_S))
-        except TokenError as fault:
-            reply = outcome.auth_reply(fault, fallback=identity.fallback)
-            log.log(
-                logging.WARNING if reply is replies.AUTH_REFUSED else logging.ERROR,
-                "auth_failed" if reply is replies.AUTH_REFUSED else "auth_unavailable",
-                extra={**facts, "reply": str(reply), "entra_code": fault.entra_code or None, "reason": fault.advice},
-            )
-            raise Reject(reply) from None
-        if identity.fallback:
-            log.warning(
-                "fallback_login", extra={**facts, "user": identity.user, "reason": "empty login, fallback used"}
-            )
-        log.debug("authenticated", extra=facts)
-        return identity
+            return self._authenticator.anonymous(client)
+        return self._authenticator.log_in(credentials, client)
 
     def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
         """Deliver, and say how it went. Never raises for what can happen; a bug is a 451 and a traceback in the log."""
@@ -109,7 +78,7 @@ class Submission:
 
     def _deliver(self, attempt: _Attempt, content: bytes, deadline: Deadline) -> Receipt:
         envelope, identity = attempt.envelope, attempt.identity
-        message = parse(content, strict_attachments=self._config.strict_attachments)
+        message = parse(normalised(content), strict_attachments=self._config.strict_attachments)
         attempt.subject = message.subject
         self._log_warnings(attempt, message)
         octets, attempt.not_carried = send_mail_json(

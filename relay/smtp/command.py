@@ -21,14 +21,28 @@ LONGEST_LINE = 12288
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
 _QUOTED = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
+# RFC 6531 §3.3; no surrogates, since those stand for octets that are no UTF-8
+_UTF8 = "\u00a0-\ud7ff\uf900-\ufffd\U00010000-\U0010ffff"
 # Dots beyond dot-string are seen in real addresses (a..b@, a.@): harmless here, Graph has the last word.
-_LOCAL = rf"(?=[.]*[{_ATEXT}])[.{_ATEXT}]+|{_QUOTED}"
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
-_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?|\[[A-Za-z0-9:.-]+\]"
-_MAILBOX = re.compile(rf"(?P<local>{_LOCAL})@(?P<domain>{_DOMAIN})")
+_LOCAL = "(?=[.]*[{more}{atext}])[.{more}{atext}]+|{quoted}"
+_LABEL = "[A-Za-z0-9_{more}](?:[A-Za-z0-9_{more}-]*[A-Za-z0-9_{more}])?"
+
+
+def _mailbox(more: str) -> re.Pattern[str]:
+    """Mailbox of RFC 5321 §4.1.2; more: characters beyond ASCII that it may have."""
+    quoted = _QUOTED.replace("\\x7e", "\\x7e" + more)
+    local = _LOCAL.format(atext=_ATEXT, more=more, quoted=quoted)
+    label = _LABEL.format(more=more)
+    domain = rf"{label}(?:\.{label})*\.?|\[[A-Za-z0-9:.-]+\]"
+    return re.compile(f"(?P<local>{local})@(?P<domain>{domain})")
+
+
+_MAILBOX = _mailbox("")
+_UTF8_MAILBOX = _mailbox(_UTF8)
 _PATH = re.compile(r'<(?:@[^:<>"]*:)?(?P<inside>(?:"(?:[^"\\]|\\.)*"|[^<>"])*)>')
 _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^\s=]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
+_CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?:[ \t]+(?P<last>[Ll][Aa][Ss][Tt]))?")
 
 
 def line_limit(line: bytes) -> int:
@@ -50,39 +64,55 @@ class MailParameters:
 
     size: int | None = None
     body: str = "7BIT"
+    utf8: bool = False
     ignored: tuple[str, ...] = ()
 
 
 def parse(line: bytes) -> Command:
     """The command in a line without its line end. Raises Reject for octets that no command has."""
-    text = line.decode("utf-8", "surrogateescape")
-    verb, _, argument = text.partition(" ")
-    argument = argument.strip(" \t")
+    verb, _, rest = line.partition(b" ")
+    argument = rest.decode("utf-8", "surrogateescape").strip(" \t")
     if not argument.isprintable() and any(c < " " or c == "\x7f" for c in argument):
         raise Reject(replies.SYNTAX)
-    return Command(verb.rstrip("\t").upper(), argument)
+    # The case of octets folds in ASCII alone; that of text would read RSET from a long s.
+    return Command(verb.rstrip(b"\t").upper().decode("latin-1"), argument)
 
 
 def parse_mail(argument: str) -> tuple[str, MailParameters]:
     """`FROM:<reverse-path> [parameters]` → address (empty for <>) and parameters. Raises Reject (501)."""
     path, rest = _split_path(argument, "FROM")
-    if path and not is_address(path):
+    parameters = _mail_parameters(_parameters(rest))
+    if path and not is_address(path, utf8=parameters.utf8):
         raise Reject(replies.BAD_SENDER)
-    return path, _mail_parameters(_parameters(rest))
+    return path, parameters
 
 
-def parse_rcpt(argument: str) -> tuple[str, tuple[str, ...]]:
-    """`TO:<forward-path> [parameters]` → address and the names of the ignored parameters. Raises Reject (501, 553)."""
+def parse_rcpt(argument: str, *, utf8: bool = False) -> tuple[str, tuple[str, ...]]:
+    """`TO:<forward-path> [parameters]` → address and the names of the ignored parameters. Raises Reject (501, 553).
+
+    utf8: SMTPUTF8 was said at MAIL, without which an address is ASCII (RFC 6531 §3.3).
+    """
     path, rest = _split_path(argument, "TO")
-    if not is_address(path):
+    if not is_address(path, utf8=utf8):
         raise Reject(replies.BAD_RECIPIENT)
     return path, tuple(_parameters(rest))
 
 
-def is_address(text: str) -> bool:
-    """Whether this is local-part@domain within the sizes of RFC 5321 §4.5.3.1."""
-    match = _MAILBOX.fullmatch(text)
-    return match is not None and len(match["local"]) <= 64 and len(match["domain"]) <= 255 and len(text) <= 254
+def parse_bdat(argument: str) -> tuple[int, bool]:
+    """`size [LAST]` → octets of the chunk, and whether it is the last (RFC 3030 §2). Raises Reject (501)."""
+    match = _CHUNK.fullmatch(argument)
+    if match is None:
+        raise Reject(replies.SYNTAX)
+    return int(match["size"]), match["last"] is not None
+
+
+def is_address(text: str, *, utf8: bool = False) -> bool:
+    """Whether this is local-part@domain within the sizes of RFC 5321 §4.5.3.1, which count octets."""
+    match = (_UTF8_MAILBOX if utf8 else _MAILBOX).fullmatch(text)
+    if match is None:
+        return False
+    local, domain = (len(match[part].encode()) for part in ("local", "domain"))
+    return local <= 64 and domain <= 255 and local + domain + 1 <= 254
 
 
 def _split_path(argument: str, keyword: str) -> tuple[str, str]:
@@ -128,4 +158,7 @@ def _mail_parameters(given: Mapping[str, str | None]) -> MailParameters:
         body = (given["BODY"] or "").upper()
         if body not in ("7BIT", "8BITMIME"):
             raise Reject(replies.SYNTAX)
-    return MailParameters(size, body, tuple(name for name in given if name not in ("SIZE", "BODY")))
+    if given.get("SMTPUTF8") is not None:  # RFC 6531 §3.4: it takes no value
+        raise Reject(replies.SYNTAX)
+    ignored = tuple(name for name in given if name not in ("SIZE", "BODY", "SMTPUTF8"))
+    return MailParameters(size, body, "SMTPUTF8" in given, ignored)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Framing on the socket: command lines, mail data, grouped replies. Knows limits and time, no command's meaning.
+"""Framing on the socket: command lines, mail data, BDAT chunks, grouped replies, TLS. Knows no command's meaning.
 
 Command lines may end in CR LF or, for old devices, in a bare LF. Mail data ends at CR LF . CR LF and nowhere else
 (RFC 5321 §4.1.1.4, §2.3.8), so that no sequence of octets smuggles a second message in.
@@ -8,13 +8,45 @@ Command lines may end in CR LF or, for old devices, in a bare LF. Mail data ends
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, NamedTuple
 
 from relay.clock import Clock, Deadline
+from relay.smtp import tls
 from relay.smtp.command import LONGEST_LINE, line_limit
 
 _PIECE = 65536
-_END = b"\r\n.\r\n"
+_NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
+_TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
+
+Guard = Callable[[float], AbstractContextManager[Any]]
+"""Bounds what runs inside it to some seconds, by raising TimeoutError."""
+
+
+class _Framing(NamedTuple):
+    """How mail data ends, and what dot-stuffing looks like (RFC 5321 §4.5.2)."""
+
+    line_end: bytes
+    ends: tuple[bytes, ...]
+
+    def find_end(self, held: bytes) -> tuple[int, int]:
+        """Where the end begins and stops; -1 when it is not there."""
+        found = [(at, at + len(end)) for end in self.ends if (at := held.find(end)) >= 0]
+        return min(found, default=(-1, -1))
+
+    def end_begun(self, held: bytes) -> int:
+        """How many of the last octets may be the beginning of the end."""
+        longest = max(map(len, self.ends)) - 1
+        for length in range(min(longest, len(held)), 0, -1):
+            if any(end.startswith(held[-length:]) for end in self.ends):
+                return length
+        return 0
+
+
+_CR_LF = _Framing(b"\r\n", (b"\r\n.\r\n",))
+_BARE_LF = _Framing(b"\n", (b"\n.\r\n", b"\n.\n"))  # for the clients in bare_lf_networks alone
 
 
 class Disconnected(Exception):
@@ -34,27 +66,43 @@ class LineTooLong(Exception):
 
 
 class DataTooLarge(Exception):
-    """Mail data over the limit; all of it up to CR LF . CR LF has been read and dropped."""
+    """Mail data over the limit; all of it up to its end has been read and dropped."""
 
 
-class Socket(Protocol):
-    """The part of a socket that is used here."""
+class TlsHello(Exception):
+    """The client speaks TLS where a command line is due."""
 
-    def recv(self, size: int, /) -> bytes: ...
-    def sendall(self, data: bytes, /) -> None: ...
-    def settimeout(self, value: float | None, /) -> None: ...
+
+class TlsFailed(Exception):
+    """The handshake came to nothing. The text says why, in words for the log."""
 
 
 class LineIO:
     """Reads lines and data, writes replies. Replies to pipelined commands leave in one piece (RFC 2920 §3.2)."""
 
-    def __init__(self, sock: Socket, clock: Clock, command_timeout_s: float, lifetime: Deadline) -> None:
-        """lifetime: the end of the connection; reads stop there, a reply that is due is still written."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        clock: Clock,
+        command_timeout_s: float,
+        lifetime: Deadline,
+        *,
+        bare_lf: bool = False,
+        guard: Guard = nullcontext,
+    ) -> None:
+        """lifetime: the end of the connection; reads stop there, a reply that is due is still written.
+
+        bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, whose socket time-out counts
+        for each read anew.
+        """
         self._socket = sock
         self._clock = clock
         self._timeout_s = command_timeout_s
         self._lifetime = lifetime
+        self._framing = _BARE_LF if bare_lf else _CR_LF
+        self._guard = guard
         self._buffer = b""
+        self._at = 0  # how much of the buffer has been used
         self._unsent: list[bytes] = []
 
     def write(self, octets: bytes) -> None:
@@ -76,68 +124,138 @@ class LineIO:
     def read_line(self, limit: int | None = None) -> bytes:
         """The next line without its line end. limit: octets with CR LF; None: by the verb it opens with.
 
-        Raises LineTooLong, TimedOut, Disconnected.
+        Raises LineTooLong, TlsHello, TimedOut, Disconnected.
         """
-        patience = Deadline(self._clock, self._timeout_s)
-        searched = 0
+        patience: Deadline | None = None
+        searched = self._at
         while True:
+            if self._buffer.startswith(_TLS_HANDSHAKE, self._at):  # may hold no LF, and waits for our part of it
+                raise TlsHello
             end = self._buffer.find(b"\n", searched)
             if end >= 0:
-                line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
-                if end + 1 > (limit or line_limit(line)):
+                line = self._buffer[self._at : end]
+                self._at = end + 1
+                if len(line) + 1 > (limit or line_limit(line)):
                     raise LineTooLong
                 return line[:-1] if line.endswith(b"\r") else line
-            searched = len(self._buffer)
-            if searched > LONGEST_LINE:
+            rest = self._rest()
+            patience = patience or Deadline(self._clock, self._timeout_s)
+            if len(rest) > LONGEST_LINE:
                 self._discard_line(patience)
                 raise LineTooLong
-            self._buffer += self._receive(min(patience.remaining(), self._lifetime.remaining()))
+            searched = len(rest)
+            self._buffer = rest + self._receive(patience.remaining())
 
     def read_data(self, limit: int) -> bytes:
-        """The mail data up to CR LF . CR LF, dots unstuffed (RFC 5321 §4.5.2), its last CR LF included.
+        """The mail data up to its end, dots unstuffed (RFC 5321 §4.5.2), its last line end included.
 
         limit: octets; above it everything is drained and DataTooLarge raised. Raises TimedOut, Disconnected.
         """
-        # The 354 leaves first. An imagined CR LF in front lets a dot in the very first line be found like any other.
-        held = b"\r\n" + self._buffer
-        self._buffer = b""
+        framing = self._framing
+        stuffed = framing.line_end + b"."
+        # An imagined line end in front lets a dot in the very first line be found like any other.
+        held = framing.line_end + self._rest()
         pieces: list[bytes] = []
-        size = -2
+        size = -len(framing.line_end)
+        passed = b""  # the last octets before held, as they came
         while True:
-            end = held.find(_END)
-            piece = held[: end + 2] if end >= 0 else held[: len(held) - _end_begun(held)]
-            # No CR LF . straddles two pieces, since what may be the beginning of one is held back.
-            piece, taken = piece.replace(b"\r\n.", b"\r\n"), len(piece)
+            end, behind = framing.find_end(held)
+            # No stuffed dot straddles two pieces, since what may be the beginning of one is held back.
+            cut = end + len(framing.line_end) if end >= 0 else len(held) - framing.end_begun(held)
+            piece = held[:cut].replace(stuffed, framing.line_end)
             size += len(piece)
             if size <= limit:
                 pieces.append(piece)
             else:
                 pieces.clear()
             if end >= 0:
-                self._buffer = held[end + len(_END) :]
+                self._buffer = held[behind:]
                 break
-            held = held[taken:] + self._receive_data(held)
+            passed, held = (passed + held[:cut])[-4:], held[cut:]
+            held += self._receive_data(passed + held)
         if size > limit:
             raise DataTooLarge
-        return b"".join(pieces)[2:]
+        return b"".join(pieces)[len(framing.line_end) :]
 
-    def _receive_data(self, held: bytes) -> bytes:
+    def read_chunk(self, size: int, *, keep: bool) -> bytes:
+        """Exactly that many octets (RFC 3030 §2); empty when not to be kept. Raises TimedOut, Disconnected."""
+        octets = self._rest()
+        self._buffer = octets[size:]
+        pieces = [octets[:size]]
+        left = size - len(pieces[0])
+        while left > 0:
+            octets = self._receive(self._timeout_s)
+            self._buffer = octets[left:]
+            if keep:
+                pieces.append(octets[:left])
+            left -= len(octets)
+        return b"".join(pieces) if keep else b""
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """The handshake; what the client sent ahead of it is discarded (CVE-2011-0411).
+
+        Raises TlsFailed, Disconnected.
+        """
+        self.flush()
+        self._buffer, self._at = b"", 0
+        patience_s = min(self._timeout_s, self._lifetime.remaining())
         try:
-            return self._receive(min(self._timeout_s, self._lifetime.remaining()))
+            with self._guard(patience_s):
+                self._socket.settimeout(patience_s)
+                self._socket = context.wrap_socket(self._socket, server_side=True)
+        except (OSError, ValueError) as fault:
+            raise TlsFailed(tls.why_failed(fault)) from fault
+
+    def tls_version(self) -> str:
+        """`TLSv1.3`, or empty without TLS."""
+        return self._socket.version() or "" if isinstance(self._socket, ssl.SSLSocket) else ""
+
+    def hang_up(self) -> None:
+        """End it from another greenlet: whoever reads here gets Disconnected."""
+        with suppress(OSError, ValueError):  # gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def linger(self, seconds: float) -> None:
+        """Read on for a moment: closing over unread input would reset our last reply away (RFC 1122 §4.2.2.13)."""
+        patience = Deadline(self._clock, seconds)
+        with suppress(OSError, ValueError):  # gone already
+            self._socket.shutdown(socket.SHUT_WR)
+            while patience.remaining() > 0:
+                self._socket.settimeout(patience.remaining())
+                if not self._socket.recv(_PIECE):
+                    return
+
+    def close(self) -> None:
+        """The end of the connection; over TLS with close_notify."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            tls.say_goodbye(self._socket)
+        with suppress(OSError):
+            self._socket.close()
+
+    def _rest(self) -> bytes:
+        """What is in the buffer and not used yet, taken out."""
+        rest = self._buffer[self._at :] if self._at else self._buffer
+        self._buffer, self._at = b"", 0
+        return rest
+
+    def _receive_data(self, recent: bytes) -> bytes:
+        try:
+            return self._receive(self._timeout_s)
         except TimedOut:
-            dot_line = held.rstrip(b"\r\n").endswith((b"\n.", b"\r."))
-            raise TimedOut(waiting_for_dot=dot_line) from None
+            raise TimedOut(waiting_for_dot=recent.endswith(_NEARLY_ENDS)) from None
 
     def _discard_line(self, patience: Deadline) -> None:
         while True:
-            _, found, rest = self._buffer.partition(b"\n")
+            octets = self._receive(patience.remaining())
+            _, found, rest = octets.partition(b"\n")
             if found:
                 self._buffer = rest
                 return
-            self._buffer = self._receive(min(patience.remaining(), self._lifetime.remaining()))
 
     def _receive(self, wait_s: float) -> bytes:
+        """Some octets, within wait_s and the connection's lifetime."""
         self.flush()
+        wait_s = min(wait_s, self._lifetime.remaining())
         if wait_s <= 0:
             raise TimedOut
         try:
@@ -150,14 +268,6 @@ class LineIO:
         if not octets:
             raise Disconnected
         return octets
-
-
-def _end_begun(held: bytes) -> int:
-    """How many of the last octets may be the beginning of CR LF . CR LF."""
-    for length in (4, 3, 2, 1):
-        if held.endswith(_END[:length]):
-            return length
-    return 0
 
 
 def unmapped(address: str) -> str:

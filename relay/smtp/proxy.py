@@ -10,6 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 
 _V1 = b"PROXY "
+_V1_SHORTEST = len(b"PROXY UNKNOWN\r\n")
 _V1_LONGEST = 107
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED = 16
@@ -23,14 +24,14 @@ class NotProxyProtocol(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """length: octets to take off the front. address: the client's, or empty for UNKNOWN and LOCAL."""
+    """missing: octets that have to come yet, at least; 0: it is whole. address: empty for UNKNOWN and LOCAL."""
 
-    length: int
-    address: str
+    missing: int
+    address: str = ""
 
 
-def parse(octets: bytes) -> ProxyHeader | None:
-    """The header that octets begin with, or None while more are needed. Raises NotProxyProtocol."""
+def parse(octets: bytes) -> ProxyHeader:
+    """The header, or as much of it as is there. Raises NotProxyProtocol."""
     if octets[: len(_V2)] == _V2[: len(octets)]:
         return _parse_v2(octets)
     if octets[: len(_V1)] == _V1[: len(octets)]:
@@ -38,15 +39,16 @@ def parse(octets: bytes) -> ProxyHeader | None:
     raise NotProxyProtocol
 
 
-def _parse_v1(octets: bytes) -> ProxyHeader | None:
+def _parse_v1(octets: bytes) -> ProxyHeader:
     end = octets.find(b"\r\n", 0, _V1_LONGEST)
     if end < 0:
         if len(octets) >= _V1_LONGEST:
             raise NotProxyProtocol
-        return None
+        # Until its end is known, no octet of what follows may be taken.
+        return ProxyHeader(max(_V1_SHORTEST - len(octets), 1))
     words = octets[:end].split(b" ")
     if words[1] == b"UNKNOWN":
-        return ProxyHeader(end + 2, "")
+        return ProxyHeader(0)
     if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6"):
         raise NotProxyProtocol
     try:
@@ -55,22 +57,23 @@ def _parse_v1(octets: bytes) -> ProxyHeader | None:
         raise NotProxyProtocol from None
     if address.version != int(words[1][3:]):
         raise NotProxyProtocol
-    return ProxyHeader(end + 2, str(address))
+    return ProxyHeader(0, str(address))
 
 
-def _parse_v2(octets: bytes) -> ProxyHeader | None:
+def _parse_v2(octets: bytes) -> ProxyHeader:
     if len(octets) < _V2_FIXED:
-        return None
+        # The first ones may be those of a version 1 header yet, which can be that short.
+        return ProxyHeader(min(_V2_FIXED, _V1_SHORTEST) - len(octets) or _V2_FIXED - len(octets))
     version_command, family_transport = octets[12], octets[13]
     length = int.from_bytes(octets[14:16], "big")
     if version_command not in (0x20, 0x21) or length > _V2_LONGEST:
         raise NotProxyProtocol
     total = _V2_FIXED + length
     if len(octets) < total:
-        return None
+        return ProxyHeader(total - len(octets))
     size = _V2_ADDRESS_OCTETS.get(family_transport >> 4, 0)
     if version_command == 0x20 or size == 0:  # LOCAL: a health check; or an address family we have no use for
-        return ProxyHeader(total, "")
+        return ProxyHeader(0)
     if length < 2 * size + 4:
         raise NotProxyProtocol
-    return ProxyHeader(total, str(ipaddress.ip_address(octets[_V2_FIXED : _V2_FIXED + size])))
+    return ProxyHeader(0, str(ipaddress.ip_address(octets[_V2_FIXED : _V2_FIXED + size])))

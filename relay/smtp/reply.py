@@ -76,10 +76,12 @@ def queued(message_id: str) -> Reply:
 
 OK = _reply(250, "0.0", "Ok")
 BYE = _reply(221, "0.0", "Bye", close=True)
-HELP = _reply(214, "0.0", "Commands: EHLO HELO AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT (RFC 5321)")
+HELP = _reply(214, "0.0", "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
 CANNOT_VERIFY = _reply(252, "0.0", "Cannot verify; send the mail and see")  # RFC 5321 §3.5.3
 MAIL_OK = _reply(250, "1.0", "Sender ok")
 RCPT_OK = _reply(250, "1.5", "Recipient ok")
+CHUNK_OK = _reply(250, "0.0", "Chunk received")
+START_TLS = _reply(220, "0.0", "Ready to start TLS")  # RFC 3207 §4
 START_DATA = _reply(354, "", "End data with <CR><LF>.<CR><LF>")
 
 # AUTH: RFC 4954 §4 and §6
@@ -90,6 +92,7 @@ ASK_PLAIN = _reply(334, "", "")
 AUTH_CANCELLED = _reply(501, "7.0", "Authentication cancelled")
 AUTH_MALFORMED = _reply(501, "5.4", "Cannot decode the authentication data")
 AUTH_UNKNOWN_MECHANISM = _reply(504, "5.4", "Unknown authentication mechanism; use PLAIN or LOGIN")
+TLS_REQUIRED_FOR_AUTH = _reply(538, "7.11", "Encryption required for authentication; use STARTTLS")
 AUTH_REQUIRED = _reply(530, "7.0", "Authentication required")
 AUTH_REFUSED = _reply(535, "7.8", "Authentication credentials invalid")
 AUTH_UNAVAILABLE = _reply(454, "7.0", "Temporary authentication failure")

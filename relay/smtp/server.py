@@ -10,6 +10,9 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 
 from gevent.pool import Pool
 from gevent.server import StreamServer
@@ -17,18 +20,27 @@ from gevent.server import StreamServer
 from relay.clock import Clock, Deadline
 from relay.config import ListenAddress
 from relay.identity import Client, new_id
+from relay.smtp import proxy
 from relay.smtp import reply as replies
-from relay.smtp.lineio import set_no_delay, unmapped
+from relay.smtp.lineio import Disconnected, LineIO, set_no_delay, unmapped
+from relay.smtp.proxy import NotProxyProtocol
 from relay.smtp.reply import Reply
-from relay.smtp.session import Session
+from relay.smtp.session import LINGER_S, Session
 
 log = logging.getLogger(__name__)
 
 _SPARE_PLACES = 16
 _BACKLOG = 1024
-_LINGER_S = 1.0
+_PROXY_PATIENCE_S = 10.0
 
-MakeSession = Callable[[socket.socket, Client], Session]
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How a connection is let in; the callables see the configuration of the moment."""
+
+    admits: Callable[[str], bool]  # by IP address: allowed_networks
+    speaks_proxy: Callable[[str], bool]  # by IP address: proxy_protocol_networks
+    make_session: Callable[[socket.socket, Client, bool], Session]  # the last: TLS from the first octet
 
 
 def listen(address: ListenAddress) -> socket.socket:
@@ -84,19 +96,17 @@ def _bind_advice(fault: BaseException, address: ListenAddress) -> str:
 class SmtpServer:
     """Accepts on all addresses; one greenlet a session, at most max_connections of them."""
 
-    def __init__(self, max_connections: int, make_session: MakeSession, admits: Callable[[str], bool]) -> None:
-        """admits: whether a client of this IP address may connect at all."""
+    def __init__(self, max_connections: int, door: Door) -> None:
         self._max = max_connections
-        self._make_session = make_session
-        self._admits = admits
+        self._door = door
         self._pool = Pool(max_connections + _SPARE_PLACES)
         self._servers: list[StreamServer] = []
-        self._sessions: dict[Session, socket.socket] = {}
+        self._sessions: set[Session] = set()
 
-    def start(self, sockets: Sequence[socket.socket]) -> None:
+    def start(self, sockets: Sequence[socket.socket], *, implicit_tls: bool = False) -> None:
         """Begin to accept on sockets that listen already."""
         for sock in sockets:
-            server = StreamServer(sock, self._handle, spawn=self._pool)
+            server = StreamServer(sock, partial(self._handle, implicit_tls), spawn=self._pool)
             server.start()
             self._servers.append(server)
 
@@ -108,9 +118,8 @@ class SmtpServer:
         """Stop accepting, tell idle sessions 421 4.3.2, let the others finish; what is left is closed and named."""
         for server in self._servers:
             server.close()
-        for session, sock in list(self._sessions.items()):
-            if session.drain():
-                _hang_up(sock)
+        for session in list(self._sessions):
+            session.drain()
         self._pool.join(timeout=timeout_s)
         left = [session.client.session for session in self._sessions]
         if left:
@@ -120,55 +129,59 @@ class SmtpServer:
             )
         self._pool.kill(timeout=1)
 
-    def _handle(self, sock: socket.socket, address: tuple[str, int]) -> None:
+    def _handle(self, implicit_tls: bool, sock: socket.socket, peer: tuple[str, int]) -> None:
         set_no_delay(sock)
-        client = Client(unmapped(address[0]), new_id())
-        if not self._admits(client.address):
+        client = Client(unmapped(peer[0]), new_id())
+        if self._door.speaks_proxy(client.address):
+            try:
+                client = Client(_read_proxy_header(sock) or client.address, client.session)
+            except (NotProxyProtocol, OSError):
+                log.warning("proxy_header_missing", extra=_facts(client, reason="see proxy_protocol_networks"))
+                return
+        if not self._door.admits(client.address):
             log.info("network_refused", extra=_facts(client, reason="not in allowed_networks"))
-            _turn_away(sock, replies.NETWORK_REFUSED)
-            return
-        if len(self._sessions) >= self._max:
+            _turn_away(sock, replies.NETWORK_REFUSED, implicit_tls)
+        elif len(self._sessions) >= self._max:
             log.warning("too_many_connections", extra=_facts(client, reason="raise max_connections if they are wanted"))
-            _turn_away(sock, replies.TOO_MANY_CONNECTIONS)
-            return
-        session = self._make_session(sock, client)
-        self._sessions[session] = sock
+            _turn_away(sock, replies.TOO_MANY_CONNECTIONS, implicit_tls)
+        else:
+            self._serve(self._door.make_session(sock, client, implicit_tls))
+
+    def _serve(self, session: Session) -> None:
+        self._sessions.add(session)
         try:
             session.run()
         finally:
-            del self._sessions[session]
-        if session.cut_short:
-            _linger(sock)
+            self._sessions.remove(session)
+            session.close()
 
 
 def _facts(client: Client, **more: object) -> dict[str, object]:
     return {"session": client.session, "client": client.address, **more}
 
 
-def _turn_away(sock: socket.socket, reply: Reply) -> None:
-    try:
-        sock.settimeout(_LINGER_S)
-        sock.sendall(reply.octets)
-    except OSError:
+def _turn_away(sock: socket.socket, reply: Reply, implicit_tls: bool) -> None:
+    """Say why and close; where TLS would have to come first, only close."""
+    if implicit_tls:
         return
-    _linger(sock)
+    clock = Clock()
+    line_io = LineIO(sock, clock, LINGER_S, Deadline(clock, LINGER_S))
+    line_io.write(reply.octets)
+    with suppress(Disconnected):
+        line_io.flush()
+        line_io.linger(LINGER_S)
 
 
-def _linger(sock: socket.socket) -> None:
-    """Read on for a moment, since closing over unread input resets our last reply away (RFC 1122 §4.2.2.13)."""
-    patience = Deadline(Clock(), _LINGER_S)
-    try:
-        sock.shutdown(socket.SHUT_WR)
-        while patience.remaining() > 0:
-            sock.settimeout(patience.remaining())
-            if not sock.recv(65536):
-                return
-    except (OSError, ValueError):
-        return  # gone already
-
-
-def _hang_up(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # gone already
+def _read_proxy_header(sock: socket.socket) -> str:
+    """The client's address, or empty. Takes not one octet more than the header: TLS may follow. Raises OSError."""
+    patience = Deadline(Clock(), _PROXY_PATIENCE_S)
+    octets = b""
+    while True:
+        header = proxy.parse(octets)
+        if header.missing == 0:
+            return unmapped(header.address)
+        sock.settimeout(max(patience.remaining(), 0.001))
+        more = sock.recv(header.missing)
+        if not more:
+            raise NotProxyProtocol
+        octets += more

@@ -8,6 +8,7 @@ the backend's business, given as an argument; nothing here knows Graph. write_re
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,17 +18,18 @@ from relay.smtp import auth, command
 from relay.smtp import reply as replies
 from relay.smtp.command import Command
 from relay.smtp.envelope import Envelope
-from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, TimedOut
+from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, TimedOut, TlsFailed, TlsHello
 from relay.smtp.reply import Reject, Reply
 
 log = logging.getLogger(__name__)
 
 MAX_FAILED_LOGINS = 3
 MAX_BAD_COMMANDS = 20
+LINGER_S = 1.0
 _BAD_COMMAND_CODES = frozenset((500, 501, 502, 503))
 # Commands of the RFCs that we do not offer: 502 instead of 500 (RFC 5321 §4.2.4)
 _NOT_OFFERED = frozenset(
-    ("EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BURL", "BDAT", "STARTTLS", "XCLIENT", "XFORWARD")
+    ("EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BURL", "STARTTLS", "XCLIENT", "XFORWARD")
 )
 
 
@@ -50,6 +52,8 @@ class SessionSettings:
     hostname: str
     max_message_bytes: int
     max_recipients: int
+    tls: ssl.SSLContext | None = None
+    tls_for_auth: bool = True  # where there is TLS: offer and accept AUTH only inside of it
 
 
 @dataclass(slots=True)
@@ -58,14 +62,30 @@ class Transaction:
 
     identity: Identity
     reverse_path: str
+    utf8: bool = False
     message_id: str = field(default_factory=new_id)
     forward_paths: list[str] = field(default_factory=list)
+    chunks: bytearray = field(default_factory=bytearray)  # of BDAT
+    chunking: bool = False  # a first BDAT was seen: the data has begun
+
+    def envelope(self) -> Envelope:
+        """What is handed down with the content."""
+        return Envelope(self.message_id, self.reverse_path, tuple(self.forward_paths))
 
 
 class Session:
     """One connection, from greeting to close."""
 
-    def __init__(self, line_io: LineIO, client: Client, backend: Backend, settings: SessionSettings) -> None:
+    def __init__(
+        self,
+        line_io: LineIO,
+        client: Client,
+        backend: Backend,
+        settings: SessionSettings,
+        *,
+        implicit_tls: bool = False,
+    ) -> None:
+        """implicit_tls: the handshake comes before the greeting (RFC 8314 §3)."""
         self.client = client
         self.idle = False  # waiting for the client's next line, with nothing in flight
         self.cut_short = False  # ended by us, while the client may still be sending
@@ -74,6 +94,8 @@ class Session:
         self._settings = settings
         self._identity: Identity | None = None
         self._transaction: Transaction | None = None
+        self._implicit_tls = implicit_tls
+        self._in_tls = False
         self._greeted = False
         self._closing = False
         self._draining = False
@@ -86,34 +108,48 @@ class Session:
             "MAIL": self._mail,
             "RCPT": self._rcpt,
             "DATA": self._data,
+            "BDAT": self._bdat,
             "RSET": self._rset,
             "NOOP": lambda _: replies.OK,
             "HELP": lambda _: replies.HELP,
             "VRFY": self._vrfy,
             "QUIT": self._quit,
         }
+        if settings.tls is not None:
+            self._verbs["STARTTLS"] = self._starttls
 
     def run(self) -> None:
         """The whole conversation. Any fault ends this session alone, with 421 where it can still be said."""
         try:
+            if self._implicit_tls:
+                self._start_tls()
             self.write_reply(replies.greeting(self._settings.hostname))
             while not self._closing:
                 self._one_command()
             self._io.flush()
         except Disconnected:
             log.debug("client_gone", extra=self._facts())
+        except TlsFailed as failure:
+            log.info("tls_failed", extra=self._facts(reason=str(failure)))
         except TimedOut as timeout:
             self._say_timeout(timeout)
         except Exception:  # a bug costs this session, never the others
             log.exception("session_fault", extra=self._facts())
             self._farewell(replies.INTERNAL_FAULT)
 
+    def close(self) -> None:
+        """The end of the connection, once run() is over."""
+        if self.cut_short:
+            self._io.linger(LINGER_S)
+        self._io.close()
+
     def drain(self) -> bool:
-        """Called when the service stops. True: the session was idle and has been told 421; close its socket."""
+        """Called when the service stops. An idle session is told 421 and ended; True then. Others end by themselves."""
         self._draining = True
         if self.idle and not self._closing:
             self._closing = True
             self._farewell(replies.SHUTTING_DOWN)
+            self._io.hang_up()
             return True
         return False
 
@@ -140,9 +176,13 @@ class Session:
             reply = self._dispatch(line)
         except LineTooLong:
             reply = replies.LINE_TOO_LONG
+        except TlsHello:
+            reply = self._name_tls()
         except Reject as refusal:
             reply = refusal.reply
         self.write_reply(reply)
+        if reply is replies.START_TLS:
+            self._start_tls()
 
     def _read_line(self, limit: int | None = None) -> bytes:
         if self._draining:
@@ -162,12 +202,6 @@ class Session:
             self._log_command(parsed, known=action is not None)
         if action is not None:
             return action(parsed.argument)
-        if line[:3] == b"\x16\x03\x01" or line[:2] == b"\x16\x03":
-            log.warning(
-                "tls_on_plain_port",
-                extra=self._facts(reason="the client speaks TLS from the first byte, this port does not"),
-            )
-            self._closing = True
         return replies.NOT_OFFERED if parsed.verb in _NOT_OFFERED else replies.UNKNOWN_COMMAND
 
     # Verbs: each checks first, by raising Reject, and then acts.
@@ -175,22 +209,48 @@ class Session:
     def _ehlo(self, _: str) -> Reply:
         self._greeted = True
         self._transaction = None
-        extensions = (
+        extensions = [
             "PIPELINING",
             f"SIZE {self._settings.max_message_bytes}",
             "8BITMIME",
+            "SMTPUTF8",
+            "CHUNKING",
             "ENHANCEDSTATUSCODES",
-            "AUTH PLAIN LOGIN",
-            "AUTH=PLAIN LOGIN",  # the form that clients from before RFC 2554 look for
-        )
-        return replies.ehlo(self._settings.hostname, extensions)
+        ]
+        if self._settings.tls is not None and not self._in_tls:
+            extensions.append("STARTTLS")
+        if not self._tls_missing():
+            # The second form is what clients from before RFC 2554 look for.
+            extensions += ("AUTH PLAIN LOGIN", "AUTH=PLAIN LOGIN")
+        return replies.ehlo(self._settings.hostname, tuple(extensions))
 
     def _helo(self, _: str) -> Reply:
         self._greeted = True
         self._transaction = None
         return replies.helo(self._settings.hostname)
 
+    def _starttls(self, argument: str) -> Reply:
+        if argument:
+            raise Reject(replies.SYNTAX)
+        if self._in_tls:
+            raise Reject(replies.BAD_SEQUENCE)
+        return replies.START_TLS  # the handshake follows behind the reply
+
+    def _start_tls(self) -> None:
+        """RFC 3207 §4.2: whatever was said before the handshake is forgotten."""
+        assert self._settings.tls is not None  # noqa: S101 - the verb is not there without it
+        self._io.start_tls(self._settings.tls)
+        self._in_tls = True
+        self._greeted = False
+        self._identity = self._transaction = None
+        log.debug("tls_started", extra=self._facts(tls=self._io.tls_version()))
+
+    def _tls_missing(self) -> bool:
+        return self._settings.tls is not None and self._settings.tls_for_auth and not self._in_tls
+
     def _auth(self, argument: str) -> Reply:
+        if self._tls_missing():
+            raise Reject(replies.TLS_REQUIRED_FOR_AUTH)
         if not self._greeted or self._identity is not None or self._transaction is not None:
             raise Reject(replies.BAD_SEQUENCE)  # RFC 4954 §4
         credentials = auth.exchange(argument, self._ask)
@@ -209,13 +269,13 @@ class Session:
         if parameters.size is not None and parameters.size > self._settings.max_message_bytes:
             raise Reject(replies.TOO_LARGE)  # RFC 1870 §6.1
         self._note_ignored(parameters.ignored)
-        self._transaction = Transaction(identity, reverse_path)
+        self._transaction = Transaction(identity, reverse_path, parameters.utf8)
         return replies.MAIL_OK
 
     def _rcpt(self, argument: str) -> Reply:
-        if self._transaction is None:
+        if self._transaction is None or self._transaction.chunking:
             raise Reject(replies.BAD_SEQUENCE)
-        forward_path, ignored = command.parse_rcpt(argument)
+        forward_path, ignored = command.parse_rcpt(argument, utf8=self._transaction.utf8)
         if len(self._transaction.forward_paths) >= self._settings.max_recipients:
             raise Reject(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
         self._note_ignored(ignored)
@@ -225,17 +285,38 @@ class Session:
     def _data(self, argument: str) -> Reply:
         if argument:
             raise Reject(replies.SYNTAX)
-        if self._transaction is None or not self._transaction.forward_paths:
+        transaction = self._transaction
+        if transaction is None or not transaction.forward_paths or transaction.chunking:
             raise Reject(replies.BAD_SEQUENCE)
         self.write_reply(replies.START_DATA)
-        transaction, self._transaction = self._transaction, None
-        envelope = Envelope(transaction.message_id, transaction.reverse_path, tuple(transaction.forward_paths))
+        self._transaction = None
         try:
             content = self._io.read_data(self._settings.max_message_bytes)
         except DataTooLarge:
-            log.info("rejected", extra=self._too_large(envelope, transaction.identity))
-            return replies.TOO_LARGE
-        return self._backend.submit(envelope, content, transaction.identity, self.client)
+            return self._too_large(transaction)
+        return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
+
+    def _bdat(self, argument: str) -> Reply:
+        """RFC 3030 §2: the octets behind the command are read whatever the answer will be, or framing is lost."""
+        size, last = command.parse_bdat(argument)
+        transaction = self._transaction
+        if transaction is not None and not transaction.forward_paths:
+            transaction = None
+        fits = transaction is not None and len(transaction.chunks) + size <= self._settings.max_message_bytes
+        octets = self._io.read_chunk(size, keep=fits)
+        if transaction is None:
+            raise Reject(replies.BAD_SEQUENCE)
+        if not fits:
+            self._transaction = None
+            return self._too_large(transaction)
+        transaction.chunking = True
+        transaction.chunks += octets
+        if not last:
+            return replies.CHUNK_OK
+        self._transaction = None
+        content = bytes(transaction.chunks)
+        transaction.chunks.clear()
+        return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
 
     def _rset(self, argument: str) -> Reply:
         if argument:
@@ -267,6 +348,14 @@ class Session:
         except Disconnected:
             log.debug("client_gone", extra=self._facts())
 
+    def _name_tls(self) -> Reply:
+        log.warning(
+            "tls_on_plain_port",
+            extra=self._facts(reason="the client speaks TLS from the first byte, this port does not"),
+        )
+        self._closing = self.cut_short = True
+        return replies.UNKNOWN_COMMAND
+
     def _say_timeout(self, timeout: TimedOut) -> None:
         if timeout.waiting_for_dot:
             log.warning(
@@ -285,16 +374,20 @@ class Session:
     def _facts(self, **more: object) -> dict[str, object]:
         return {"session": self.client.session, "client": self.client.address, **more}
 
-    def _too_large(self, envelope: Envelope, identity: Identity) -> dict[str, object]:
-        return self._facts(
-            message_id=envelope.message_id,
-            user=identity.user,
-            mailbox=identity.mailbox,
-            sender=envelope.reverse_path,
-            recipients=len(envelope.forward_paths),
-            reply=str(replies.TOO_LARGE),
-            reason=f"larger than max_message_size ({self._settings.max_message_bytes} octets)",
+    def _too_large(self, transaction: Transaction) -> Reply:
+        log.info(
+            "rejected",
+            extra=self._facts(
+                message_id=transaction.message_id,
+                user=transaction.identity.user,
+                mailbox=transaction.identity.mailbox,
+                sender=transaction.reverse_path,
+                recipients=len(transaction.forward_paths),
+                reply=str(replies.TOO_LARGE),
+                reason=f"larger than max_message_size ({self._settings.max_message_bytes} octets)",
+            ),
         )
+        return replies.TOO_LARGE
 
     def _log_command(self, parsed: Command, *, known: bool) -> None:
         # An unknown verb may be a password that arrived out of step, and AUTH holds one: neither is shown.

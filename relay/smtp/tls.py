@@ -40,3 +40,24 @@ def say_goodbye(sock: ssl.SSLSocket) -> None:
     with suppress(OSError, ValueError):  # gone already, or it does not answer: both are an end
         sock.settimeout(0)
         sock.unwrap()
+
+
+_WHY = {
+    "UNSUPPORTED_PROTOCOL": "the client speaks only TLS versions older than tls.min_version",
+    "NO_SHARED_CIPHER": "the client knows none of our ciphers; an old device may need tls.min_version TLSv1",
+    "HTTP_REQUEST": "the client speaks HTTP",
+    "WRONG_VERSION_NUMBER": "the client does not speak TLS here; an implicit TLS port wants TLS from the first byte",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not accept our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not accept our certificate",
+}
+
+
+def why_failed(fault: Exception) -> str:
+    """Why a handshake failed, in words for the log."""
+    if isinstance(fault, TimeoutError):
+        return "the client did not finish the handshake in time"
+    reason = getattr(fault, "reason", None)
+    if isinstance(reason, str):
+        return _WHY.get(reason, f"OpenSSL says {reason.lower().replace('_', ' ')}")
+    return "the client hung up during the handshake"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""authenticate(): from what a client says of itself to an Identity, with the log lines that say why not."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NoReturn
+
+from relay import outcome
+from relay.accounts import Accounts, LoginRefused, LoginRequired
+from relay.clock import Clock, Deadline
+from relay.graph.errors import TokenError
+from relay.graph.tokens import TokenSource
+from relay.identity import Client, Credentials, Identity
+from relay.loginlimit import LoginLimit
+from relay.smtp import reply as replies
+from relay.smtp.reply import Reject, Reply
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 30.0
+
+
+class Authenticator:
+    """Asks the configuration first, then Entra ID."""
+
+    def __init__(self, accounts: Accounts, limit: LoginLimit, tokens: TokenSource, clock: Clock) -> None:
+        self._accounts = accounts
+        self._limit = limit
+        self._tokens = tokens
+        self._clock = clock
+
+    def anonymous(self, client: Client) -> Identity:
+        """Who a client is that did not log in. Raises Reject (530)."""
+        try:
+            return self._accounts.anonymous(client)
+        except LoginRequired as refusal:
+            log.info("login_required", extra={**_facts(client), "reason": str(refusal)})
+            raise Reject(replies.AUTH_REQUIRED) from None
+
+    def log_in(self, credentials: Credentials, client: Client) -> Identity:
+        """Who these credentials belong to. Raises Reject (535, 454, 421)."""
+        facts = {**_facts(client), "user": credentials.user}
+        if self._limit.reached(client.address):
+            log.warning("auth_limit", extra={**facts, "reason": "too many failed logins from there; see auth_limit"})
+            raise Reject(replies.TOO_MANY_FAILED_LOGINS)
+        try:
+            identity = self._accounts.logged_in(credentials, client)
+        except LoginRefused as refusal:
+            self._refuse(client, replies.AUTH_REFUSED, {**facts, "reason": str(refusal)})
+        try:
+            self._tokens.get(identity.login, Deadline(self._clock, TIMEOUT_S))
+        except TokenError as fault:
+            reply = outcome.auth_reply(fault, fallback=identity.fallback)
+            self._refuse(client, reply, {**facts, "entra_code": fault.entra_code or None, "reason": fault.advice})
+        if identity.fallback:
+            log.warning("fallback_login", extra={**facts, "user": identity.user, "reason": "empty login"})
+        log.debug("authenticated", extra=facts)
+        return identity
+
+    def _refuse(self, client: Client, reply: Reply, facts: dict[str, Any]) -> NoReturn:
+        """Only what is the client's own fault counts against it."""
+        facts["reply"] = str(reply)
+        if reply is replies.AUTH_REFUSED:
+            self._limit.failed(client.address)
+            log.warning("auth_failed", extra=facts)
+        else:
+            log.error("auth_unavailable", extra=facts)
+        raise Reject(reply) from None
+
+
+def _facts(client: Client) -> dict[str, Any]:
+    return {"session": client.session, "client": client.address}
