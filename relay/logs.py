@@ -18,7 +18,7 @@ from relay.config import LogConfig
 try:  # python-json-logger 3 moved it; the old place then warns
     from pythonjsonlogger.json import JsonFormatter
 except ImportError:  # Debian 12 has 2.0
-    from pythonjsonlogger.jsonlogger import JsonFormatter  # type: ignore[attr-defined]
+    from pythonjsonlogger.jsonlogger import JsonFormatter  # type: ignore[attr-defined,no-redef]
 
 # Every field a line may carry, in the order in which text lines show them. docs/logging.md explains each.
 FIELDS = (
@@ -140,6 +140,8 @@ def set_up(config: LogConfig) -> None:
     root.addHandler(handler)
     # The libraries' debug lines quote URLs and headers; only what they warn about is let through.
     root.setLevel(logging.WARNING)
-    for library in ("urllib3", "requests", "msal", "asyncio"):
+    for library in ("urllib3", "requests", "asyncio"):
         logging.getLogger(library).setLevel(logging.ERROR)
+    # msal logs an answer that is no JSON as a whole, with what may be a token in it; whatever it finds it raises too.
+    logging.getLogger("msal").setLevel(logging.CRITICAL)
     logging.getLogger("relay").setLevel(_LEVELS[config.level])
