@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Who may log in, with which mailbox. Pure decisions from the configuration: knows no SMTP and no Graph."""
+"""Who may log in, with which mailbox, and write as whom: decisions from the configuration. Knows no SMTP, no Graph."""
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
+import os
+from collections.abc import Callable
 
-from relay.config import AccessConfig, Network
-from relay.identity import Client, Credentials, Identity
+from relay.config import ClientConfig, Config, Network, UserConfig
+from relay.credentials import Secret, hash_password, verify_password
+from relay.identity import APP_LOGIN, Client, Credentials, Identity
+
+_MOST_GOOD_LOGINS = 1_000
 
 
 class LoginRequired(Exception):
@@ -14,15 +20,19 @@ class LoginRequired(Exception):
 
 
 class LoginRefused(Exception):
-    """These credentials are none, whatever Entra ID would say. The text says why, for the log."""
+    """These credentials are none. The text says why, for the log."""
 
 
 class Accounts:
     """Turns what a client says of itself into an Identity."""
 
-    def __init__(self, access: AccessConfig) -> None:
-        self._access = access
-        self._fallback = Credentials(access.fallback_user, access.fallback_password)
+    def __init__(self, config: Config, verify: Callable[[str, str], bool] = verify_password) -> None:
+        """verify: password and hash → whether they fit; slow by design, so the caller may run it in a thread."""
+        self._access = config.access
+        self._accounts = config.accounts
+        self._flow = config.entra.flow
+        self._fallback = Credentials(config.access.fallback_user, config.access.fallback_password)
+        self._users = LocalUsers(config.accounts.users, verify)
 
     def admits(self, address: str) -> bool:
         """Whether a client of this address may connect (allowed_networks)."""
@@ -40,29 +50,81 @@ class Accounts:
         """For MAIL without AUTH. Raises LoginRequired."""
         if not self._access.allow_anonymous:
             raise LoginRequired("the client sends without a login; allow_anonymous is off")
-        if not self._has_fallback():
-            raise LoginRequired("allow_anonymous needs fallback_smtp_user and fallback_smtp_pass")
         if not _inside(client.address, self._access.anonymous_networks):
             raise LoginRequired("the client sends without a login and is not in anonymous_networks")
-        return self._fallback_identity()
+        policy = next((entry for entry in self._accounts.clients if _inside(client.address, entry.network)), None)
+        if self._flow == "password":
+            return self._fallback_identity(policy)
+        if self._flow == "client_login":
+            raise LoginRequired("flow client_login needs a login of every client")
+        policy = policy or ClientConfig(mailbox=self._accounts.default_mailbox)
+        return Identity(
+            "",
+            policy.mailbox or self._accounts.default_mailbox,
+            APP_LOGIN,
+            allowed_from=policy.allowed_from,
+            allowed_recipients=policy.allowed_recipients,
+        )
 
     def logged_in(self, credentials: Credentials, client: Client) -> Identity:
-        """For AUTH; whether the password is right is for the token to tell. Raises LoginRefused."""
-        if not credentials.user and not credentials.password:
-            if not self._has_fallback():
-                raise LoginRefused("empty login, and no fallback_smtp_user and fallback_smtp_pass")
+        """For AUTH. Unless there are local users, the password is for Entra ID to check. Raises LoginRefused."""
+        if not credentials.user and not credentials.password and self._flow == "password":
             if not _inside(client.address, self._access.anonymous_networks):
                 raise LoginRefused("empty login from a client that is not in anonymous_networks")
-            return self._fallback_identity()
+            try:
+                return self._fallback_identity(None)
+            except LoginRequired:
+                raise LoginRefused("empty login, and no fallback_smtp_user and fallback_smtp_pass") from None
         if not credentials.user or not credentials.password:
             raise LoginRefused("the user name or the password is empty")
-        return Identity(credentials.user, credentials.user, credentials)
+        if self._flow == "password":
+            return Identity(credentials.user, credentials.user, credentials)
+        if self._flow == "client_login":
+            return Identity(credentials.user, "", credentials)
+        user = self._users.log_in(credentials)
+        return Identity(user.username, user.mailbox, APP_LOGIN, allowed_from=user.allowed_from)
 
-    def _has_fallback(self) -> bool:
-        return bool(self._fallback.user and self._fallback.password)
+    def _fallback_identity(self, policy: ClientConfig | None) -> Identity:
+        if not self._fallback.user or not self._fallback.password:
+            raise LoginRequired("allow_anonymous needs fallback_smtp_user and fallback_smtp_pass")
+        return Identity(
+            self._fallback.user,
+            self._fallback.user,
+            self._fallback,
+            fallback=True,
+            allowed_from=policy.allowed_from if policy else (),
+            allowed_recipients=policy.allowed_recipients if policy else (),
+        )
 
-    def _fallback_identity(self) -> Identity:
-        return Identity(self._fallback.user, self._fallback.user, self._fallback, fallback=True)
+
+class LocalUsers:
+    """The users of the configuration, with a small memory of good logins, since scrypt is slow by design."""
+
+    def __init__(self, users: tuple[UserConfig, ...], verify: Callable[[str, str], bool]) -> None:
+        self._users = {user.username.casefold(): user for user in users}
+        self._verify = verify
+        self._key = os.urandom(32)
+        self._good: dict[str, bytes] = {}
+        # A name that nobody has takes as long as a wrong password: it is checked against somebody's hash.
+        self._nobodys_hash = users[0].password_hash if users else Secret(hash_password(""))
+
+    def log_in(self, credentials: Credentials) -> UserConfig:
+        """The user with this name and password. Raises LoginRefused."""
+        name = credentials.user.casefold()
+        password = credentials.password.reveal()
+        digest = hmac.digest(self._key, password.encode("utf-8", "surrogatepass"), "sha256")
+        user = self._users.get(name)
+        if user is not None and hmac.compare_digest(self._good.get(name, b""), digest):
+            return user
+        fits = self._verify(password, (user.password_hash if user else self._nobodys_hash).reveal())
+        if user is None:
+            raise LoginRefused("no such user in users")
+        if not fits:
+            raise LoginRefused("the password is wrong")
+        if len(self._good) >= _MOST_GOOD_LOGINS:
+            self._good.clear()
+        self._good[name] = digest
+        return user
 
 
 def _inside(address: str, networks: tuple[Network, ...]) -> bool:

@@ -19,7 +19,11 @@ from relay.authentication import Authenticator
 from relay.clock import Clock, Deadline
 from relay.config import Config
 from relay.configfile import ConfigError
+from relay.credentials import verify_password
+from relay.delivery import Delivery
 from relay.graph.client import GraphClient
+from relay.graph.entra import flow_of
+from relay.graph.errors import AppMisconfigured
 from relay.graph.http import EntraHttpClient, http_session
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
@@ -43,6 +47,11 @@ def guard(seconds: float) -> Iterator[None]:
     """Bounds a whole upstream call: HTTP timeouts count for each read anew. Raises TimeoutError."""
     with gevent.Timeout(max(seconds, 0.001), TimeoutError("upstream call took too long")):
         yield
+
+
+def _verify_in_thread(password: str, encoded: str) -> bool:
+    """scrypt takes a core for some 50 ms: not on the event loop."""
+    return bool(gevent.get_hub().threadpool.apply(verify_password, (password, encoded)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,7 @@ class Relay:
         janitor = Janitor(
             (
                 Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),
+                Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
                 Task("purge_failed_logins", _PURGE_EVERY_S, lambda: self._now.login_limit.purge()),
             ),
             self._clock,
@@ -112,6 +122,9 @@ class Relay:
         self._server.drain(self._now.config.limits.shutdown_timeout_s)
         log.info("stopped")
 
+    def _renew_app_token(self) -> None:
+        self._now.tokens.renew_app_token(Deadline(self._clock, _PURGE_EVERY_S))
+
     def _on_stop(self, name: str) -> None:
         log.info("stopping", extra={"signal": name})
         self._stop.set()
@@ -122,17 +135,18 @@ class Relay:
         connections = config.limits.max_connections
         entra_session = http_session(entra.authority, connections, graph.https_proxy.reveal(), graph.ca_bundle)
         graph_session = http_session(graph.url, connections, graph.https_proxy.reveal(), graph.ca_bundle)
-        tokens = TokenSource(entra, EntraHttpClient(entra_session, entra.authority), clock, guard)
+        flow = flow_of(entra, EntraHttpClient(entra_session, entra.authority), guard)
+        tokens = TokenSource(flow.acquire, clock)
         mailer = Mailer(
             GraphClient(graph_session, graph.url, guard),
             tokens,
             RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000),
             clock,
         )
-        accounts = Accounts(config.access)
+        accounts = Accounts(config, _verify_in_thread)
         login_limit = LoginLimit(config.access.auth_limit, clock)
         authenticator = Authenticator(accounts, login_limit, tokens, clock)
-        submission = Submission(authenticator, mailer, graph, clock)
+        submission = Submission(authenticator, Delivery(mailer, graph), graph.submit_timeout_s, clock)
         return _Generation(config, _session_settings(config), accounts, tokens, login_limit, submission)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
@@ -157,7 +171,7 @@ class Relay:
             config = self._reload()
             new = self._build(config)
             logs.set_up(config.log)
-        except (ConfigError, OSError) as fault:
+        except (ConfigError, AppMisconfigured, OSError) as fault:
             for line in str(fault).splitlines():
                 log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
             return

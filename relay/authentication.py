@@ -11,7 +11,7 @@ from relay.accounts import Accounts, LoginRefused, LoginRequired
 from relay.clock import Clock, Deadline
 from relay.graph.errors import TokenError
 from relay.graph.tokens import TokenSource
-from relay.identity import Client, Credentials, Identity
+from relay.identity import APP_LOGIN, Client, Credentials, Identity
 from relay.loginlimit import LoginLimit
 from relay.smtp import reply as replies
 from relay.smtp.reply import Reject, Reply
@@ -48,6 +48,8 @@ class Authenticator:
             identity = self._accounts.logged_in(credentials, client)
         except LoginRefused as refusal:
             self._refuse(client, replies.AUTH_REFUSED, {**facts, "reason": str(refusal)})
+        if identity.login is APP_LOGIN:  # the password was checked here; whether the app works is the message's matter
+            return identity
         try:
             self._tokens.get(identity.login, Deadline(self._clock, TIMEOUT_S))
         except TokenError as fault:

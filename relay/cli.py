@@ -122,8 +122,13 @@ def _run(path: Path) -> int:
     if not _open_log(config):
         return 1
     from relay.app import Relay
+    from relay.graph.errors import AppMisconfigured
 
-    return _serve(Relay(config, reload=lambda: configfile.load(path)))
+    try:
+        relay = Relay(config, reload=lambda: configfile.load(path))
+    except AppMisconfigured as fault:
+        raise ConfigError((f"{path}: {fault}",)) from None
+    return _serve(relay)
 
 
 def _sandbox(options: argparse.Namespace) -> int:

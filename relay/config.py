@@ -55,6 +55,7 @@ class Key:
     negative_is_default: bool = False  # and in this one everything below
     required: bool = False
     unless: str = ""  # not required where this key of the same table is given
+    flows: tuple[str, ...] = ()  # required only with these values of flow, in the same table; none: with any
     available: bool = True  # False: refused with "not available in this version"
     later: tuple[str, ...] = ()  # of the choices, those that are not available in this version
 
@@ -195,18 +196,21 @@ class AccessConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntraConfig:
     flow: str = _key("oauth2_config.flow", "choice", "password",
-        "How tokens are had: password asks Entra ID with the login of the SMTP client.",
-        choices=_FLOWS, later=_FLOWS[1:])
+        "Who Entra ID is asked as: the SMTP client itself (password, client_login), or the app.",
+        choices=_FLOWS)
     client_id: str = _key("oauth2_config.client_id", "text", "",
-        "Application (client) ID of the app registration.", required=True)
+        "Application (client) ID of the app registration, or of a user-assigned managed identity.",
+        required=True, flows=("password", "client_credentials"))
     client_secret: Secret = _key("oauth2_config.client_secret", "secret", Secret(""),
-        "Value of a client secret of the app registration.", required=True, unless="client_certificate")
+        "Value of a client secret of the app registration.", required=True, unless="client_certificate",
+        flows=("password", "client_credentials"))
     tenant_id: str = _key("oauth2_config.tenant_id", "text", "",
-        "Directory (tenant) ID, or a domain of the tenant.", required=True)
+        "Directory (tenant) ID, or a domain of the tenant.", required=True,
+        flows=("password", "client_credentials"))
     scopes: tuple[str, ...] = _key("oauth2_config.scopes", "texts", ("https://graph.microsoft.com/.default",),
         "Scopes asked for; without them /.default of graph_url.")
     client_certificate: str = _key("oauth2_config.client_certificate", "path", "",
-        "PEM file with key and certificate, instead of client_secret.", available=False)
+        "PEM file with key and certificate, instead of client_secret, which then is its pass phrase.")
     authority: str = _key("oauth2_config.authority", "url", CLOUDS["global"][0],
         "Entra ID's address; may carry a port.")
     secret_expires: str = _key("secret_expires", "date", "",
@@ -237,11 +241,11 @@ class ClientConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountsConfig:
     users: tuple[UserConfig, ...] = _key("users", "tables", (),
-        "Local SMTP users, each with the mailbox that sends.", of=UserConfig, available=False)
+        "Local SMTP users, for the flows of the app; each with the mailbox that sends.", of=UserConfig)
     clients: tuple[ClientConfig, ...] = _key("clients", "tables", (),
-        "Policy by network; the first match wins.", of=ClientConfig, available=False)
+        "Policy for clients without a login, by network; the first match wins.", of=ClientConfig)
     default_mailbox: str = _key("default_mailbox", "mailbox", "",
-        "Mailbox that sends for other anonymous clients.", available=False)
+        "Mailbox that sends for other anonymous clients; empty means that of the From address.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +271,7 @@ class GraphConfig:
         unit="octets", lowest=65536, highest=157286400)
     sender_rewrite: str = _key("sender_rewrite", "choice", "never",
         "When to put the mailbox into From and the original into Reply-To.",
-        choices=("never", "on_denied", "always"), later=("on_denied", "always"))
+        choices=("never", "on_denied", "always"))
     retry_attempts: int = _key("retry_attempts", "integer", 3,
         "Tries for one message.",
         lowest=1, highest=100, zero_is_default=True, negative_is_default=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -62,9 +62,17 @@ def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str
         raise ConfigError(_lines(name, reader.faults))
     _settle(values, directory, reader)
     _check_tls(values, reader)
+    _check_accounts(values, reader)
     if reader.faults:
         raise ConfigError(_lines(name, reader.faults))
     return dataclasses.replace(_build(Config, values), warnings=_lines(name, reader.warnings))
+
+
+def _needs(beside: Mapping[str, tuple[int, yaml.Node]], key: Key) -> bool:
+    """Whether the flow that stands beside a key needs it."""
+    _, node = beside.get("flow", (0, None))
+    flow = node.value if isinstance(node, yaml.ScalarNode) and node.value else "password"
+    return not key.flows or flow in key.flows
 
 
 def _lines(name: str, noted: list[Noted]) -> tuple[str, ...]:
@@ -130,6 +138,30 @@ def _check_tls(values: Values, reader: _Reader) -> None:
         reader.fault("tls.implicit_addr", "needs tls.cert_file and tls.key_file")
     if values.get("tls.min_version") in ("TLSv1", "TLSv1.1"):
         reader.warn("tls.min_version", "lets old and weak TLS in; raise it as soon as no device needs it any more")
+
+
+def _check_accounts(values: Values, reader: _Reader) -> None:
+    """What the flow makes of users, clients and the app's own credentials."""
+    flow = values.get("oauth2_config.flow", "password")
+    users, clients = values.get("users", ()), values.get("clients", ())
+    names = [user.username.casefold() for user in users]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            reader.fault(f"users[{number}].username", "stands twice")
+    if certificate := values.get("oauth2_config.client_certificate"):
+        secret = values.get("oauth2_config.client_secret", Secret(""))
+        with reader.noting(reader.lines["oauth2_config.client_certificate"], "oauth2_config.client_certificate"):
+            configvalue.check_client_certificate(certificate, secret.reveal())
+    if flow == "password":
+        for number, client in enumerate(clients):
+            if client.mailbox:
+                reader.fault(f"clients[{number}].mailbox", "flow password sends as fallback_smtp_user; remove it")
+    if users and flow in ("password", "client_login"):
+        reader.warn("users", f"have no effect with flow {flow}: Entra ID checks every login")
+    if clients and not values.get("allow_anonymous"):
+        reader.warn("clients", "has no effect while allow_anonymous is off")
+    if not users and not values.get("allow_anonymous") and flow in ("client_credentials", "managed_identity"):
+        reader.warn("oauth2_config.flow", "nobody can send: there are no users, and allow_anonymous is off")
 
 
 class _Reader:
@@ -222,12 +254,12 @@ class _Reader:
             hint = " (it belongs to the top level, without indentation)"
         self.faults.append((self.lines[place], f"{place}: unknown key{hint}"))
 
-    def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Container[str]) -> Any:
+    def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Mapping[str, tuple[int, yaml.Node]]) -> Any:
         """The value of one key, None where the file says nothing. Raises BadValue."""
         if node is not None and not key.available:
             raise BadValue(_NOT_YET)
         value = None if node is None or is_nothing(node) else self.value(node, key, place)
-        if value is None and key.required and key.unless not in beside:
+        if value is None and key.required and key.unless not in beside and _needs(beside, key):
             raise BadValue("required value is missing")
         return value
 

@@ -204,22 +204,33 @@ def ca_bundle(path: str) -> str:
 
 def check_key_pair(cert_file: str, key_file: str) -> None:
     """Raises BadValue unless the two PEM files are a certificate chain and its private key, without a pass phrase."""
-    import ssl  # as above
-
-    try:
-        # A pass phrase would be asked for on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=lambda: "")
-    except ssl.SSLError as error:
-        reason = error.reason or ""
-    except (OSError, ValueError):
-        reason = ""
-    else:
-        return
+    reason = _why_no_pair(cert_file, key_file, "")
     if "MISMATCH" in reason:
         raise BadValue("is not the key of tls.cert_file")
     if "DECRYPT" in reason or "PASSWORD" in reason:
         raise BadValue("is protected by a pass phrase; store it without one, readable for the service alone")
-    raise BadValue("tls.cert_file and tls.key_file are not a certificate chain and its private key in PEM form")
+    if reason:
+        raise BadValue("tls.cert_file and tls.key_file are not a certificate chain and its private key in PEM form")
+
+
+def check_client_certificate(path: str, pass_phrase: str) -> None:
+    """Raises BadValue unless the PEM file holds a private key and its certificate, and the pass phrase opens it."""
+    if _why_no_pair(path, path, pass_phrase):
+        raise BadValue("no private key and its certificate in PEM form; a pass phrase belongs into client_secret")
+
+
+def _why_no_pair(cert_file: str, key_file: str, pass_phrase: str) -> str:
+    """OpenSSL's word for what is wrong, or empty."""
+    import ssl  # as above
+
+    try:
+        # Without the callback, a pass phrase would be asked for on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=lambda: pass_phrase)
+    except ssl.SSLError as error:
+        return error.reason or "UNKNOWN"
+    except (OSError, ValueError):
+        return "UNKNOWN"
+    return ""
 
 
 def client_id(text: str) -> str:

@@ -25,14 +25,36 @@ class Credentials:
     password: Secret
 
 
+APP_LOGIN = Credentials("", Secret(""))
+"""Stands for the app itself, where the app's token serves everybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A client that may send. user: the name in the log; mailbox: the one that sends; login: what Entra ID is asked."""
+    """A client that may send.
+
+    user: the name in the log. mailbox: the one that sends; empty: that of the From address. login: what Entra ID is
+    asked with. allowed_from, allowed_recipients: addresses or *@domain; empty allows any.
+    """
 
     user: str
     mailbox: str
     login: Credentials = field(repr=False)
     fallback: bool = False  # the login is the relay's own, not the client's
+    allowed_from: tuple[str, ...] = ()
+    allowed_recipients: tuple[str, ...] = ()
+
+
+def is_allowed(address: str, patterns: tuple[str, ...]) -> bool:
+    """Whether an address is one of the patterns, which are addresses or *@domain; no patterns allow any."""
+    if not patterns:
+        return True
+    address = address.casefold()
+    domain = address.rpartition("@")[2]
+    return any(
+        pattern == address or (pattern.startswith("*@") and pattern[2:] == domain)
+        for pattern in map(str.casefold, patterns)
+    )
 
 
 def new_id() -> str:

@@ -41,6 +41,7 @@ FIELDS = (
     "entra_code",
     "delay_s",
     "possible_duplicate",
+    "rewritten_from",
     "not_carried",
     "address",
     "version",

@@ -8,7 +8,7 @@ leaves no doubt.
 from __future__ import annotations
 
 from relay.graph import errors as graph
-from relay.message.model import MessageError
+from relay.message.model import MessageError, SenderNotAllowed
 from relay.smtp import reply as replies
 from relay.smtp.reply import Reply
 
@@ -22,6 +22,7 @@ AUTH_REPLIES: dict[type[Exception], Reply] = {
 # To the message data.
 DATA_REPLIES: dict[type[Exception], Reply] = {
     MessageError: replies.MESSAGE_REFUSED,
+    SenderNotAllowed: replies.SENDER_NOT_ALLOWED,
     graph.CredentialsRefused: replies.DELIVERY_NOT_AUTHORIZED,
     graph.TokenUnavailable: replies.DELIVERY_NOT_AUTHORIZED,
     graph.AppMisconfigured: replies.DELIVERY_NOT_AUTHORIZED,

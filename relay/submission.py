@@ -4,20 +4,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay import outcome
 from relay.authentication import Authenticator
 from relay.clock import Clock, Deadline
-from relay.config import GraphConfig
-from relay.graph.errors import GraphError, TokenError, TooLarge, UpstreamError
-from relay.graph.mail import Mailer, Receipt
-from relay.graph.payload import send_mail_json
+from relay.delivery import Account, Delivery
+from relay.graph.errors import GraphError, TokenError, UpstreamError
 from relay.identity import Client, Credentials, Identity
-from relay.message.lineends import normalised
-from relay.message.model import Message, MessageError
-from relay.message.parse import parse
-from relay.message.recipients import from_address, partition
+from relay.message.model import MessageError
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
@@ -34,18 +29,16 @@ class _Attempt:
     client: Client
     size_bytes: int
     started: float
-    form: str = "json"
-    not_carried: tuple[str, ...] = ()
-    subject: str | None = None
+    account: Account = field(default_factory=Account)
 
 
 class Submission:
     """The backend of the SMTP side."""
 
-    def __init__(self, authenticator: Authenticator, mailer: Mailer, config: GraphConfig, clock: Clock) -> None:
+    def __init__(self, authenticator: Authenticator, delivery: Delivery, submit_timeout_s: float, clock: Clock) -> None:
         self._authenticator = authenticator
-        self._mailer = mailer
-        self._config = config
+        self._delivery = delivery
+        self._timeout_s = submit_timeout_s
         self._clock = clock
 
     def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
@@ -57,9 +50,9 @@ class Submission:
     def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
         """Deliver, and say how it went. Never raises for what can happen; a bug is a 451 and a traceback in the log."""
         attempt = _Attempt(envelope, identity, client, len(content), self._clock.monotonic())
-        deadline = Deadline(self._clock, self._config.submit_timeout_s)
+        deadline = Deadline(self._clock, self._timeout_s)
         try:
-            receipt = self._deliver(attempt, content, deadline)
+            receipt = self._delivery.deliver(envelope, content, identity, deadline, attempt.account)
         except (UpstreamError, MessageError) as fault:
             return self._not_delivered(attempt, fault)
         except Exception:  # nothing was answered yet: the client keeps its message and tries again
@@ -76,26 +69,6 @@ class Submission:
         self._log_line("delivered", attempt, reply, facts)
         return reply
 
-    def _deliver(self, attempt: _Attempt, content: bytes, deadline: Deadline) -> Receipt:
-        envelope, identity = attempt.envelope, attempt.identity
-        message = parse(normalised(content), strict_attachments=self._config.strict_attachments)
-        attempt.subject = message.subject
-        self._log_warnings(attempt, message)
-        octets, attempt.not_carried = send_mail_json(
-            message,
-            partition(envelope.forward_paths, message),
-            from_address(message, envelope.reverse_path, identity.mailbox),
-            save_to_sent=self._config.save_to_sent,
-        )
-        if len(octets) > self._config.single_request_limit_bytes:
-            raise TooLarge(
-                f"the request of {len(octets)} octets is over single_request_limit "
-                f"({self._config.single_request_limit_bytes}); upload sessions are not available in this version"
-            )
-        return self._mailer.send(
-            identity.mailbox, octets, "application/json", identity.login, deadline, envelope.message_id
-        )
-
     def _not_delivered(self, attempt: _Attempt, fault: UpstreamError | MessageError) -> Reply:
         reply = outcome.data_reply(fault)
         facts: dict[str, object] = {"reason": str(fault)}
@@ -111,39 +84,32 @@ class Submission:
             facts["entra_code"] = fault.entra_code or None
         self._log_line("deferred" if reply.code < 500 else "rejected", attempt, reply, facts)
         if isinstance(fault, outcome.NEEDS_ACTION) or (attempt.identity.fallback and isinstance(fault, TokenError)):
-            log.error("action_needed", extra={"mailbox": attempt.identity.mailbox, **facts})
+            log.error("action_needed", extra={"mailbox": attempt.account.mailbox or attempt.identity.mailbox, **facts})
         return reply
 
-    def _log_warnings(self, attempt: _Attempt, message: Message) -> None:
-        for warning in message.warnings:
-            log.warning(
-                "message_mended",
-                extra={
-                    "message_id": attempt.envelope.message_id,
-                    "session": attempt.client.session,
-                    "reason": warning,
-                },
-            )
-
     def _log_line(self, event: str, attempt: _Attempt, reply: Reply, facts: dict[str, object]) -> None:
+        account = attempt.account
+        names = {"message_id": attempt.envelope.message_id, "session": attempt.client.session}
+        for warning in account.warnings:
+            log.warning("message_mended", extra={**names, "reason": warning})
         log.info(
             event,
             extra={
-                "message_id": attempt.envelope.message_id,
-                "session": attempt.client.session,
+                **names,
                 "client": attempt.client.address,
                 "user": attempt.identity.user,
-                "mailbox": attempt.identity.mailbox,
+                "mailbox": account.mailbox or attempt.identity.mailbox,
                 "sender": attempt.envelope.reverse_path,
                 "recipients": len(attempt.envelope.forward_paths),
                 "size_bytes": attempt.size_bytes,
-                "form": attempt.form,
+                "form": account.form,
                 "attempts": 0,
                 "duration_ms": round((self._clock.monotonic() - attempt.started) * 1000, 1),
                 "reply": str(reply),
-                "not_carried": list(attempt.not_carried) or None,
+                "rewritten_from": account.rewritten_from or None,
+                "not_carried": list(account.not_carried) or None,
                 **facts,
             },
         )
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("subject", extra={"message_id": attempt.envelope.message_id, "subject": attempt.subject})
+            log.debug("subject", extra={**names, "subject": account.subject})

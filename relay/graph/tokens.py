@@ -1,30 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Access tokens: msal behind get(login), with a cache that belongs to user *and* password. Knows no SMTP.
-
-msal's own cache knows no passwords and no single flight, so it is given one that keeps nothing.
-"""
+"""Access tokens: get(login), from a cache that belongs to user *and* password. Knows no SMTP, and no msal."""
 
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import msal
-import requests
 
 from relay.clock import Clock, Deadline
-from relay.config import EntraConfig
 from relay.credentials import Secret
-from relay.graph.aadsts import token_error
+from relay.graph.entra import Granted
 from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
-from relay.identity import Credentials
+from relay.identity import APP_LOGIN, Credentials
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +24,11 @@ SHORT_LIFE_S = 90.0
 SHORT_USE_S = 30.0
 REFUSAL_MEMORY_S = 60.0
 APP_FAULT_MEMORY_S = 10.0
+COOL_DOWN_S = 60.0  # of an account that Entra ID has locked; doubles with each further time
+LONGEST_COOL_DOWN_S = 960.0
+RENEW_AHEAD_S = 300.0
 MOST_REFUSALS = 10_000
+_COOLED_DOWN = ("AADSTS50053", "AADSTS50196")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +36,13 @@ class _Cached:
     digest: bytes
     token: Secret
     usable_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    until: float
+    lasted_s: float
+    fault: TokenError
 
 
 @dataclass(slots=True)
@@ -59,32 +61,21 @@ def usable_s(expires_in_s: float) -> float:
 
 
 class TokenSource:
-    """One app registration's tokens for many users (flow password, RFC 6749 §4.3)."""
+    """The tokens of one flow, for as many users as there are."""
 
-    def __init__(
-        self,
-        config: EntraConfig,
-        http_client: Any,
-        clock: Clock,
-        guard: Callable[[float], AbstractContextManager[Any]],
-    ) -> None:
-        """http_client: for msal; see http.py. guard: bounds a call as a whole, raising TimeoutError."""
-        self._config = config
-        self._http_client = http_client
+    def __init__(self, acquire: Callable[[Credentials, float], Granted], clock: Clock) -> None:
+        """acquire: asks Entra ID with a login, within some seconds; see entra.py."""
+        self._acquire = acquire
         self._clock = clock
-        self._guard = guard
         self._digest_key = os.urandom(32)
-        self._application: Any = None
-        self._application_lock = threading.Lock()
         self._cached: dict[str, _Cached] = {}
-        self._refused: dict[tuple[str, bytes], tuple[float, TokenError]] = {}
-        self._app_fault: tuple[float, TokenError] | None = None
+        self._refused: dict[tuple[str, bytes], _Refusal] = {}
+        self._app_fault: _Refusal | None = None
         self._flights: dict[str, _Flight] = {}
 
     def get(self, login: Credentials, deadline: Deadline) -> Secret:
         """A token for this user and this password. Raises TokenError."""
-        user = login.user.strip().casefold()
-        digest = hmac.digest(self._digest_key, login.password.reveal().encode("utf-8", "surrogatepass"), "sha256")
+        user, digest = self._key(login)
         token = self._fresh(user, digest)
         if token is not None:
             return token
@@ -97,7 +88,7 @@ class TokenSource:
 
     def revoke(self, login: Credentials, token: Secret) -> None:
         """Forget a token that Graph refused, unless a newer one has taken its place."""
-        user = login.user.strip().casefold()
+        user, _ = self._key(login)
         cached = self._cached.get(user)
         if cached is not None and cached.token == token:
             del self._cached[user]
@@ -106,7 +97,30 @@ class TokenSource:
         """Drop expired tokens and refusals; the janitor's task."""
         now = self._clock.monotonic()
         self._cached = {user: c for user, c in self._cached.items() if c.usable_until > now}
-        self._refused = {key: entry for key, entry in self._refused.items() if entry[0] > now}
+        # A cool-down is kept for as long again, so that the next one can be longer.
+        self._refused = {
+            key: refusal
+            for key, refusal in self._refused.items()
+            if refusal.until + (0 if key[1] else refusal.lasted_s) > now
+        }
+
+    def renew_app_token(self, deadline: Deadline) -> None:
+        """Renew the app's token ahead of its end, so that no message waits for it; the janitor's task."""
+        user, digest = self._key(APP_LOGIN)
+        cached = self._cached.get(user)
+        if cached is None or cached.usable_until - self._clock.monotonic() > RENEW_AHEAD_S:
+            return
+        with self._one_flight(user, deadline):
+            try:
+                self._fetch(APP_LOGIN, user, digest, deadline)
+            except TokenError as fault:  # the old one still works for some minutes
+                log.warning(
+                    "token_renewal_failed", extra={"reason": fault.advice, "entra_code": fault.entra_code or None}
+                )
+
+    def _key(self, login: Credentials) -> tuple[str, bytes]:
+        password = login.password.reveal().encode("utf-8", "surrogatepass")
+        return login.user.strip().casefold(), hmac.digest(self._digest_key, password, "sha256")
 
     def _fresh(self, user: str, digest: bytes) -> Secret | None:
         cached = self._cached.get(user)
@@ -133,112 +147,38 @@ class TokenSource:
 
     def _raise_if_refused(self, user: str, digest: bytes) -> None:
         now = self._clock.monotonic()
-        for entry in (self._app_fault, self._refused.get((user, digest)), self._refused.get((user, b""))):
-            if entry is not None and entry[0] > now:
-                raise _again(entry[1])
+        for refusal in (self._app_fault, self._refused.get((user, digest)), self._refused.get((user, b""))):
+            if refusal is not None and refusal.until > now:
+                raise _again(refusal.fault)
 
     def _fetch(self, login: Credentials, user: str, digest: bytes, deadline: Deadline) -> Secret:
         try:
-            answer = self._ask_entra(login, deadline)
+            granted = self._acquire(login, deadline.remaining())
         except TokenError as refusal:
             self._remember(refusal, user, digest)
             raise
-        now = self._clock.monotonic()
         self._app_fault = None
-        token = Secret(str(answer["access_token"]))
-        self._cached[user] = _Cached(digest, token, now + usable_s(float(answer.get("expires_in", 0))))
-        log.debug("token_fetched", extra={"user": login.user})
-        return token
+        self._refused.pop((user, b""), None)
+        usable_until = self._clock.monotonic() + usable_s(granted.expires_in_s)
+        self._cached[user] = _Cached(digest, granted.token, usable_until)
+        log.debug("token_fetched", extra={"user": login.user or None})
+        return granted.token
 
     def _remember(self, raised: TokenError, user: str, digest: bytes) -> None:
         now = self._clock.monotonic()
-        refusal = _again(raised)
-        if isinstance(refusal, AppMisconfigured):
-            self._app_fault = (now + APP_FAULT_MEMORY_S, refusal)
-            self._application = None  # built anew once the fault is mended
-        elif isinstance(refusal, CredentialsRefused):
-            self._refused[user, digest] = (now + REFUSAL_MEMORY_S, refusal)
-        elif refusal.entra_code in ("AADSTS50053", "AADSTS50196"):
-            self._refused[user, b""] = (now + REFUSAL_MEMORY_S, refusal)  # whatever the password: leave it alone
+        fault = _again(raised)
+        if isinstance(fault, AppMisconfigured):
+            self._app_fault = _Refusal(now + APP_FAULT_MEMORY_S, APP_FAULT_MEMORY_S, fault)
+        elif isinstance(fault, CredentialsRefused):
+            self._refused[user, digest] = _Refusal(now + REFUSAL_MEMORY_S, REFUSAL_MEMORY_S, fault)
+        elif fault.entra_code in _COOLED_DOWN:  # whatever the password: leave the account alone, longer each time
+            before = self._refused.pop((user, b""), None)
+            lasts_s = min(before.lasted_s * 2, LONGEST_COOL_DOWN_S) if before else COOL_DOWN_S
+            self._refused[user, b""] = _Refusal(now + lasts_s, lasts_s, fault)
         while len(self._refused) > MOST_REFUSALS:
             del self._refused[next(iter(self._refused))]
-
-    def _ask_entra(self, login: Credentials, deadline: Deadline) -> dict[str, Any]:
-        try:
-            with self._guard(deadline.remaining()):
-                answer = self._app().acquire_token_by_username_password(
-                    login.user, login.password.reveal(), scopes=list(self._config.scopes)
-                )
-        except (requests.RequestException, OSError) as fault:
-            raise _unreachable(fault) from None
-        except TokenError:
-            raise
-        except Exception as fault:  # msal raises many kinds: federated users, odd answers
-            raise _msal_fault(fault) from None
-        if not isinstance(answer, dict):
-            raise TokenUnavailable("Entra ID gave no usable answer")
-        if answer.get("access_token"):
-            return answer
-        raise token_error(answer)
-
-    def _app(self) -> Any:
-        """msal's application, built at the first use: its constructor asks the network, which may be down before."""
-        with self._application_lock:
-            if self._application is None:
-                self._application = self._build()
-            return self._application
-
-    def _build(self) -> Any:
-        try:
-            return msal.ConfidentialClientApplication(
-                self._config.client_id,
-                client_credential=self._config.client_secret.reveal(),
-                authority=f"{self._config.authority}/{self._config.tenant_id}",
-                instance_discovery=None if _is_microsofts(self._config.authority) else False,
-                http_client=self._http_client,
-                token_cache=_NoCache(),
-            )
-        except ValueError:
-            raise AppMisconfigured(
-                "Entra ID knows no such tenant; check oauth2_config.tenant_id and authority"
-            ) from None
-
-
-class _NoCache(msal.TokenCache):  # type: ignore[misc]
-    """Keeps nothing: msal would hand out tokens without looking at the password, and grow with every user."""
-
-    def add(self, event: dict[str, Any], now: float | None = None) -> None:
-        """Forget it."""
 
 
 def _again(fault: TokenError) -> TokenError:
     """The same fault without its traceback, whose frames would keep the message of whoever met it in memory."""
     return type(fault)(fault.advice, fault.entra_code)
-
-
-def _msal_fault(fault: Exception) -> TokenError:
-    """The text of what msal raises can quote answers, so only its kind is passed on."""
-    kind = type(fault).__name__
-    federated = isinstance(fault, ValueError | RuntimeError) and not isinstance(fault, json.JSONDecodeError)
-    if federated:
-        return CredentialsRefused(
-            "the sign-in failed at a federated identity provider; flow password works with cloud accounts only", kind
-        )
-    return TokenUnavailable("Entra ID gave no usable answer; a proxy or firewall may stand in between", kind)
-
-
-def _is_microsofts(authority: str) -> bool:
-    host = authority.removeprefix("https://")
-    return host in msal.authority.WELL_KNOWN_AUTHORITY_HOSTS
-
-
-def _unreachable(fault: Exception) -> TokenUnavailable:
-    if isinstance(fault, requests.exceptions.SSLError):
-        advice = "Entra ID's certificate is not trusted; if a proxy inspects TLS, put its CA into ca_bundle"
-    elif isinstance(fault, requests.exceptions.ProxyError):
-        advice = "the proxy refused or failed; check https_proxy"
-    elif isinstance(fault, requests.Timeout | TimeoutError):
-        advice = "Entra ID did not answer in time; check the network and https_proxy"
-    else:
-        advice = "Entra ID cannot be reached; check DNS, firewall and https_proxy"
-    return TokenUnavailable(advice, type(fault).__name__)

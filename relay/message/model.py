@@ -11,6 +11,10 @@ class MessageError(Exception):
     """The message itself is at fault and must be refused. The text is ours and holds nothing of the message."""
 
 
+class SenderNotAllowed(MessageError):
+    """The From header names somebody as whom this client may not write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """One mailbox (RFC 5322 §3.4). name: decoded display name, may be empty. addr: local-part@domain."""

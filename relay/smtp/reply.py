@@ -106,6 +106,8 @@ SYNTAX = _reply(501, "5.4", "Syntax error in parameters or arguments")
 BAD_SENDER = _reply(501, "1.7", "Bad sender address syntax")
 BAD_RECIPIENT = _reply(553, "1.3", "Bad recipient address syntax")
 TOO_MANY_RECIPIENTS = _reply(452, "5.3", "Too many recipients; send the rest in another transaction")
+SENDER_NOT_ALLOWED = _reply(550, "7.1", "Sender address not allowed for this login")
+RECIPIENT_NOT_ALLOWED = _reply(550, "7.1", "Recipient address not allowed for this client")
 TOO_LARGE = _reply(552, "3.4", "Message size exceeds the limit")
 
 # The end of a connection: RFC 5321 §3.8

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from relay.identity import Client, Credentials, Identity, new_id
+from relay.identity import Client, Credentials, Identity, is_allowed, new_id
 from relay.smtp import auth, command
 from relay.smtp import reply as replies
 from relay.smtp.command import Command
@@ -268,6 +268,9 @@ class Session:
         reverse_path, parameters = command.parse_mail(argument)
         if parameters.size is not None and parameters.size > self._settings.max_message_bytes:
             raise Reject(replies.TOO_LARGE)  # RFC 1870 §6.1
+        if reverse_path and not is_allowed(reverse_path, identity.allowed_from):
+            self._log_policy("allowed_from", identity)
+            raise Reject(replies.SENDER_NOT_ALLOWED)
         self._note_ignored(parameters.ignored)
         self._transaction = Transaction(identity, reverse_path, parameters.utf8)
         return replies.MAIL_OK
@@ -278,6 +281,9 @@ class Session:
         forward_path, ignored = command.parse_rcpt(argument, utf8=self._transaction.utf8)
         if len(self._transaction.forward_paths) >= self._settings.max_recipients:
             raise Reject(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
+        if not is_allowed(forward_path, self._transaction.identity.allowed_recipients):
+            self._log_policy("allowed_recipients", self._transaction.identity)
+            raise Reject(replies.RECIPIENT_NOT_ALLOWED)
         self._note_ignored(ignored)
         self._transaction.forward_paths.append(forward_path)
         return replies.RCPT_OK
@@ -398,6 +404,9 @@ class Session:
         else:
             shown = f"{parsed.verb} {parsed.argument}".rstrip()
         log.debug("smtp_command", extra=self._facts(command=shown))
+
+    def _log_policy(self, key: str, identity: Identity) -> None:
+        log.info("address_refused", extra=self._facts(user=identity.user, reason=f"the address is not in {key}"))
 
     def _note_ignored(self, names: tuple[str, ...]) -> None:
         if names and log.isEnabledFor(logging.DEBUG):

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""deliver(): one message from its octets to Graph's receipt: what it is, who it is from, in which form it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay.clock import Deadline
+from relay.config import GraphConfig
+from relay.graph.errors import MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.mail import Mailer, Receipt
+from relay.graph.payload import send_mail_json
+from relay.identity import Identity, is_allowed
+from relay.message.lineends import normalised
+from relay.message.model import Address, Message, SenderNotAllowed
+from relay.message.parse import parse
+from relay.message.recipients import from_address, partition
+from relay.message.rewrite import put_mailbox_in_from
+from relay.smtp.envelope import Envelope
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of one message, for its log line; filled on the way, so that a failure can tell too."""
+
+    form: str = "json"
+    mailbox: str = ""
+    subject: str | None = None
+    not_carried: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    rewritten_from: str = ""
+
+
+class Delivery:
+    """Sends messages by the configuration."""
+
+    def __init__(self, mailer: Mailer, config: GraphConfig) -> None:
+        self._mailer = mailer
+        self._config = config
+
+    def deliver(
+        self, envelope: Envelope, content: bytes, identity: Identity, deadline: Deadline, account: Account
+    ) -> Receipt:
+        """Until Graph has taken it. Raises MessageError, UpstreamError; account says how far it came."""
+        message = parse(normalised(content), strict_attachments=self._config.strict_attachments)
+        account.subject, account.warnings = message.subject, message.warnings
+        from_ = from_address(message, envelope.reverse_path, identity.mailbox)
+        account.mailbox = identity.mailbox or from_.addr
+        if not account.mailbox:
+            raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
+        if message.from_ and not is_allowed(from_.addr, identity.allowed_from):
+            raise SenderNotAllowed("the From header is not in allowed_from")
+        if self._config.sender_rewrite == "always":
+            message, from_ = self._rewrite(message, from_, account)
+        try:
+            return self._send(envelope, message, from_, identity, deadline, account)
+        except SendAsDenied:
+            if self._config.sender_rewrite != "on_denied" or from_.addr == account.mailbox:
+                raise
+        message, from_ = self._rewrite(message, from_, account)
+        return self._send(envelope, message, from_, identity, deadline, account)
+
+    def _rewrite(self, message: Message, from_: Address, account: Account) -> tuple[Message, Address]:
+        rewritten, new_from = put_mailbox_in_from(message, from_, account.mailbox)
+        if new_from != from_:
+            account.rewritten_from = from_.addr
+        return rewritten, new_from
+
+    def _send(
+        self,
+        envelope: Envelope,
+        message: Message,
+        from_: Address,
+        identity: Identity,
+        deadline: Deadline,
+        account: Account,
+    ) -> Receipt:
+        octets, account.not_carried = send_mail_json(
+            message,
+            partition(envelope.forward_paths, message),
+            from_,
+            save_to_sent=self._config.save_to_sent,
+        )
+        if len(octets) > self._config.single_request_limit_bytes:
+            raise TooLarge(
+                f"the request of {len(octets)} octets is over single_request_limit "
+                f"({self._config.single_request_limit_bytes}); upload sessions are not available in this version"
+            )
+        return self._mailer.send(
+            account.mailbox, octets, "application/json", identity.login, deadline, envelope.message_id
+        )
