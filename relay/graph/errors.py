@@ -105,7 +105,7 @@ class Throttled(GraphError):
 
 class NotAuthorized(GraphError):
     default_advice = (
-        "Graph refused a fresh token; check the app's permission Mail.Send, its consent and conditional access"
+        "Graph refused the token; if it refuses a fresh one too, check the app's permission Mail.Send, its consent and conditional access"
     )
 
 
