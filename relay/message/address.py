@@ -79,7 +79,7 @@ def parse_address_list(raw: str) -> tuple[Address, ...]:
     raw: the unfolded value of the field. Members of groups are kept, group names are not; a comment is the display
     name where there is no other. Semicolons part entries as commas do, and a missing comma is found.
     """
-    return tuple(_ListReader(raw[:_MAX_LIST]).read())
+    return tuple(_ListReader(raw[:_MAX_LIST]).read()) if raw else ()
 
 
 class _ListReader:

@@ -115,11 +115,12 @@ def decode_text(octets: bytes, charset: str | None) -> tuple[str, bool]:
     Never U+FFFD, a lone surrogate or NUL, and no byte order mark; linear in the number of octets.
     """
     codec = find_codec(charset)
-    declared = None if codec is None or codec == "ascii" else _decode_declared(octets, codec)
+    open_to_guess = codec is None or codec == "ascii"
+    declared = None if codec is None or open_to_guess else _decode_declared(octets, codec)
     if declared is not None:
         return declared.replace("\0", ""), True
     text, is_utf8 = _guess(octets)
-    return text.replace("\0", ""), is_utf8 and (not charset or text.isascii())
+    return text.replace("\0", ""), is_utf8 and open_to_guess and (not charset or text.isascii())
 
 
 def _decode_declared(octets: bytes, codec: str) -> str | None:

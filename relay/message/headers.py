@@ -93,6 +93,8 @@ def field_text(raw: bytes) -> str:
     raw = raw.strip()
     if b"\n" in raw or b"\r" in raw:
         raw = _FOLD.sub(b" ", raw)
+    if raw.isascii() and b"\0" not in raw:  # the usual case, and the short way
+        return raw.decode("ascii").strip()
     return decode_text(raw, None)[0].strip()
 
 
