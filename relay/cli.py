@@ -28,10 +28,12 @@ _LATER = ("send-test", "encrypt", "service")
 def main(arguments: Sequence[str], program: Path | None) -> int:
     """Run one command. program: the file that was started, beside which config.yaml may lie."""
     parser = _parser()
-    options = parser.parse_args(_seed_flags(arguments))
-    if options.command in _LATER:
+    options, unknown = parser.parse_known_args(_seed_flags(arguments))
+    if options.command in _LATER:  # whatever its arguments will be
         print(f"graph-smtp-relay: {options.command}: not available in this version", file=sys.stderr)
         return 2
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         match options.command:
             case "version":
@@ -76,8 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("hash-password", parents=[common], help="make a password_hash; reads the password")
     commands.add_parser("version", parents=[common], help="print the version")
     for name in _LATER:
-        later = commands.add_parser(name, parents=[common])
-        later.add_argument("rest", nargs=argparse.REMAINDER)
+        commands.add_parser(name, parents=[common])
     return parser
 
 
@@ -100,7 +101,7 @@ def _config_path(options: argparse.Namespace, program: Path | None) -> Path:
             (
                 "graph-smtp-relay: no configuration file found",
                 "  1. try it without one, and without an account:  graph-smtp-relay sandbox",
-                "  2. copy conf/minimal.yaml to config.yaml, enter the three values from Entra ID (docs/entra-setup.md)",
+                "  2. copy conf/minimal.yaml to config.yaml, enter three values from Entra ID (docs/entra-setup.md)",
                 "  3. check it:  graph-smtp-relay check --config config.yaml",
                 "  4. start:      graph-smtp-relay run --config config.yaml",
             )

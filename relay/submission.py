@@ -142,7 +142,8 @@ class Submission:
             facts["entra_code"] = fault.entra_code or None
         self._log_line("deferred" if reply.code < 500 else "rejected", attempt, reply, facts)
         if isinstance(fault, outcome.NEEDS_ACTION) or (attempt.identity.fallback and isinstance(fault, TokenError)):
-            log.error("action_needed", extra={"mailbox": attempt.identity.mailbox, **facts})
+            tied = {"message_id": attempt.envelope.message_id, "session": attempt.client.session}
+            log.error("action_needed", extra={**tied, "mailbox": attempt.identity.mailbox, **facts})
         return reply
 
     def _log_warnings(self, attempt: _Attempt, message: Message) -> None:

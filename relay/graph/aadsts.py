@@ -91,7 +91,8 @@ _BY_WORD: dict[str, tuple[type[TokenError], str]] = {
 
 def token_error(answer: Mapping[str, Any]) -> TokenError:
     """The error that an OAuth error answer stands for (`error`, `error_codes`; the text is not used, and not shown)."""
-    codes = [code for code in answer.get("error_codes") or () if isinstance(code, int)]
+    given = answer.get("error_codes")
+    codes = [code for code in given if isinstance(code, int)] if isinstance(given, list) else []
     for code in codes:
         if code in _ADVICE:
             kind, advice = _ADVICE[code]

@@ -20,6 +20,7 @@ from relay.graph.errors import GraphError, OutcomeUnknown, Unreachable, from_ans
 from relay.graph.http import CONNECT_TIMEOUT_S
 
 _LEAST_READ_TIMEOUT_S = 60.0
+_LEAST_TIMEOUT_S = 0.001  # a deadline may have passed by now, and requests takes 0 for a mistake
 _SLOWEST_UPLOAD_BYTES_S = 100_000  # a slow line gets a second more for each of these
 
 
@@ -69,7 +70,8 @@ class GraphClient:
             "Content-Type": content_type,
             "client-request-id": str(uuid.uuid4()),
         }
-        patience_s = min(timeout_s, _LEAST_READ_TIMEOUT_S + len(octets) / _SLOWEST_UPLOAD_BYTES_S)
+        longest_s = _LEAST_READ_TIMEOUT_S + len(octets) / _SLOWEST_UPLOAD_BYTES_S
+        patience_s = max(min(timeout_s, longest_s), _LEAST_TIMEOUT_S)
         try:
             with self._guard(patience_s):
                 response = self._session.post(

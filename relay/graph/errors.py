@@ -219,7 +219,8 @@ _BY_STATUS: dict[int, type[GraphError]] = {
 def from_answer(status: int, body: Any, request_id: str, retry_after_s: float | None) -> GraphError:
     """The error that an answer other than 202 stands for. body: decoded JSON, or None. Codes go before the status."""
     codes = _codes(body)
-    known = next((c for c in codes if c.lower() in _BY_CODE), "")
+    # Inner errors are more specific than the one they stand in (Graph, "Error responses").
+    known = next((c for c in reversed(codes) if c.lower() in _BY_CODE), "")
     code = known or (codes[0] if codes else "")
     kind = _BY_CODE[known.lower()] if known else _by_status(status)
     if kind is Refused and _says_too_large(body):

@@ -135,7 +135,7 @@ class TokenSource:
         now = self._clock.monotonic()
         for entry in (self._app_fault, self._refused.get((user, digest)), self._refused.get((user, b""))):
             if entry is not None and entry[0] > now:
-                raise entry[1]
+                raise _again(entry[1])
 
     def _fetch(self, login: Credentials, user: str, digest: bytes, deadline: Deadline) -> Secret:
         try:
@@ -150,8 +150,9 @@ class TokenSource:
         log.debug("token_fetched", extra={"user": login.user})
         return token
 
-    def _remember(self, refusal: TokenError, user: str, digest: bytes) -> None:
+    def _remember(self, raised: TokenError, user: str, digest: bytes) -> None:
         now = self._clock.monotonic()
+        refusal = _again(raised)
         if isinstance(refusal, AppMisconfigured):
             self._app_fault = (now + APP_FAULT_MEMORY_S, refusal)
             self._application = None  # built anew once the fault is mended
@@ -181,7 +182,7 @@ class TokenSource:
         raise token_error(answer)
 
     def _app(self) -> Any:
-        """msal's application, built at the first use: its constructor asks the network, which may be down at the start."""
+        """msal's application, built at the first use: its constructor asks the network, which may be down before."""
         with self._application_lock:
             if self._application is None:
                 self._application = self._build()
@@ -208,6 +209,11 @@ class _NoCache(msal.TokenCache):  # type: ignore[misc]
 
     def add(self, event: dict[str, Any], now: float | None = None) -> None:
         """Forget it."""
+
+
+def _again(fault: TokenError) -> TokenError:
+    """The same fault without its traceback, whose frames would keep the message of whoever met it in memory."""
+    return type(fault)(fault.advice, fault.entra_code)
 
 
 def _msal_fault(fault: Exception) -> TokenError:

@@ -55,12 +55,12 @@ class MailParameters:
 
 def parse(line: bytes) -> Command:
     """The command in a line without its line end. Raises Reject for octets that no command has."""
-    text = line.decode("utf-8", "surrogateescape")
-    verb, _, argument = text.partition(" ")
-    argument = argument.strip(" \t")
+    verb, _, rest = line.partition(b" ")
+    argument = rest.decode("utf-8", "surrogateescape").strip(" \t")
     if not argument.isprintable() and any(c < " " or c == "\x7f" for c in argument):
         raise Reject(replies.SYNTAX)
-    return Command(verb.rstrip("\t").upper(), argument)
+    # The case of octets folds in ASCII alone; that of text would read RSET from a long s.
+    return Command(verb.rstrip(b"\t").upper().decode("latin-1"), argument)
 
 
 def parse_mail(argument: str) -> tuple[str, MailParameters]:

@@ -15,6 +15,8 @@ from relay.smtp.command import LONGEST_LINE, line_limit
 
 _PIECE = 65536
 _END = b"\r\n.\r\n"
+_NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
+_TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
 
 
 class Disconnected(Exception):
@@ -29,12 +31,20 @@ class TimedOut(Exception):
         self.waiting_for_dot = waiting_for_dot
 
 
+class TlsHello(Exception):
+    """The client speaks TLS where a command line is due."""
+
+
 class LineTooLong(Exception):
     """A command line over its limit; all of it has been discarded."""
 
 
 class DataTooLarge(Exception):
-    """Mail data over the limit; all of it up to CR LF . CR LF has been read and dropped."""
+    """Mail data over the limit; all of it up to CR LF . CR LF has been read and dropped. size: its octets."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
 
 
 class Socket(Protocol):
@@ -76,11 +86,13 @@ class LineIO:
     def read_line(self, limit: int | None = None) -> bytes:
         """The next line without its line end. limit: octets with CR LF; None: by the verb it opens with.
 
-        Raises LineTooLong, TimedOut, Disconnected.
+        Raises LineTooLong, TlsHello, TimedOut, Disconnected.
         """
         patience = Deadline(self._clock, self._timeout_s)
         searched = 0
         while True:
+            if self._buffer.startswith(_TLS_HANDSHAKE):  # it may hold no LF, and waits for our part of the handshake
+                raise TlsHello
             end = self._buffer.find(b"\n", searched)
             if end >= 0:
                 line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
@@ -103,6 +115,7 @@ class LineIO:
         self._buffer = b""
         pieces: list[bytes] = []
         size = -2
+        passed = b""  # the last octets before held, as they came
         while True:
             end = held.find(_END)
             piece = held[: end + 2] if end >= 0 else held[: len(held) - _end_begun(held)]
@@ -116,17 +129,17 @@ class LineIO:
             if end >= 0:
                 self._buffer = held[end + len(_END) :]
                 break
-            held = held[taken:] + self._receive_data(held)
+            passed, held = (passed + held[:taken])[-len(_END) :], held[taken:]
+            held += self._receive_data(passed + held)
         if size > limit:
-            raise DataTooLarge
+            raise DataTooLarge(size)
         return b"".join(pieces)[2:]
 
-    def _receive_data(self, held: bytes) -> bytes:
+    def _receive_data(self, recent: bytes) -> bytes:
         try:
             return self._receive(min(self._timeout_s, self._lifetime.remaining()))
         except TimedOut:
-            dot_line = held.rstrip(b"\r\n").endswith((b"\n.", b"\r."))
-            raise TimedOut(waiting_for_dot=dot_line) from None
+            raise TimedOut(waiting_for_dot=recent.endswith(_NEARLY_ENDS)) from None
 
     def _discard_line(self, patience: Deadline) -> None:
         while True:

@@ -17,7 +17,7 @@ from relay.smtp import auth, command
 from relay.smtp import reply as replies
 from relay.smtp.command import Command
 from relay.smtp.envelope import Envelope
-from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, TimedOut
+from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, TimedOut, TlsHello
 from relay.smtp.reply import Reject, Reply
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,8 @@ class Session:
             reply = self._dispatch(line)
         except LineTooLong:
             reply = replies.LINE_TOO_LONG
+        except TlsHello:
+            reply = self._name_tls()
         except Reject as refusal:
             reply = refusal.reply
         self.write_reply(reply)
@@ -162,12 +164,6 @@ class Session:
             self._log_command(parsed, known=action is not None)
         if action is not None:
             return action(parsed.argument)
-        if line[:3] == b"\x16\x03\x01" or line[:2] == b"\x16\x03":
-            log.warning(
-                "tls_on_plain_port",
-                extra=self._facts(reason="the client speaks TLS from the first byte, this port does not"),
-            )
-            self._closing = True
         return replies.NOT_OFFERED if parsed.verb in _NOT_OFFERED else replies.UNKNOWN_COMMAND
 
     # Verbs: each checks first, by raising Reject, and then acts.
@@ -232,8 +228,8 @@ class Session:
         envelope = Envelope(transaction.message_id, transaction.reverse_path, tuple(transaction.forward_paths))
         try:
             content = self._io.read_data(self._settings.max_message_bytes)
-        except DataTooLarge:
-            log.info("rejected", extra=self._too_large(envelope, transaction.identity))
+        except DataTooLarge as fault:
+            log.info("rejected", extra=self._too_large(envelope, transaction.identity, fault.size))
             return replies.TOO_LARGE
         return self._backend.submit(envelope, content, transaction.identity, self.client)
 
@@ -267,6 +263,14 @@ class Session:
         except Disconnected:
             log.debug("client_gone", extra=self._facts())
 
+    def _name_tls(self) -> Reply:
+        log.warning(
+            "tls_on_plain_port",
+            extra=self._facts(reason="the client speaks TLS from the first byte, this port does not"),
+        )
+        self._closing = self.cut_short = True
+        return replies.UNKNOWN_COMMAND
+
     def _say_timeout(self, timeout: TimedOut) -> None:
         if timeout.waiting_for_dot:
             log.warning(
@@ -285,13 +289,15 @@ class Session:
     def _facts(self, **more: object) -> dict[str, object]:
         return {"session": self.client.session, "client": self.client.address, **more}
 
-    def _too_large(self, envelope: Envelope, identity: Identity) -> dict[str, object]:
+    def _too_large(self, envelope: Envelope, identity: Identity, size: int) -> dict[str, object]:
         return self._facts(
             message_id=envelope.message_id,
             user=identity.user,
             mailbox=identity.mailbox,
             sender=envelope.reverse_path,
             recipients=len(envelope.forward_paths),
+            size_bytes=size,
+            attempts=0,
             reply=str(replies.TOO_LARGE),
             reason=f"larger than max_message_size ({self._settings.max_message_bytes} octets)",
         )
