@@ -7,6 +7,7 @@ what it would write. Keys and choices that are not available yet are left out.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ KINDS = {
     "path": "file",
     "mailbox": "mail address",
     "date": "YYYY-MM-DD",
+    "table": "table",
+    "tables": "list of tables",
 }
 
 YAML_HEAD = """\
@@ -90,6 +93,8 @@ def as_yaml(value: Any) -> str:
         return '""'
     if value == DEFAULT_ADDRESSES:
         return str(value[0])
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return f"{{{', '.join(f'{key.path}: {as_yaml(key.default)}' for key in keys_of(type(value)))}}}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(as_yaml, value))}]"
     text = str(value)
@@ -145,7 +150,19 @@ def section(key: Key) -> str:
     kind = "" if key.choices else KINDS[key.kind]
     default = "" if key.required else f"default `{as_yaml(key.default)}`"
     line = "; ".join(part for part in (kind, *facts_of(key), default) if part)
-    return f"### `{key.path}`\n\n{key.doc}\n\n*{line[0].upper()}{line[1:]}.*\n\n"
+    return f"### `{key.path}`\n\n{key.doc}\n\n*{line[0].upper()}{line[1:]}.*\n\n{rows_of(key)}"
+
+
+def rows_of(key: Key) -> str:
+    """The keys of a table's entries, as a table."""
+    if key.of is object:
+        return ""
+    rows = ""
+    for inner in keys_of(key.of):
+        default = "" if inner.required else f"default `{as_yaml(inner.default)}`"
+        facts = "; ".join(part for part in (KINDS[inner.kind], *facts_of(inner), default) if part)
+        rows += f"| `{inner.path}` | {inner.doc} | {facts} |\n"
+    return f"| key | meaning | |\n| --- | --- | --- |\n{rows}\n"
 
 
 def outputs() -> dict[Path, str]:

@@ -66,12 +66,20 @@ class LineTooLong(Exception):
     """A command line over its limit; all of it has been discarded."""
 
 
-class DataTooLarge(Exception):
-    """Mail data over the limit; all of it up to its end has been read and dropped."""
+class DataRefused(Exception):
+    """Mail data that cannot be kept; all of it up to its end has been read and dropped. size: its octets."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
 
 
-class OverBudget(Exception):
-    """There is no room for the mail data; all of it up to its end has been read and dropped."""
+class DataTooLarge(DataRefused):
+    """It is over the limit for one message."""
+
+
+class OverBudget(DataRefused):
+    """There is no room for it beside the other messages."""
 
 
 class TlsHello(Exception):
@@ -183,9 +191,9 @@ class LineIO:
             passed, held = (passed + held[:cut])[-4:], held[cut:]
             held += self._receive_data(passed + held)
         if size > limit:
-            raise DataTooLarge
+            raise DataTooLarge(size)
         if not fits:
-            raise OverBudget
+            raise OverBudget(size)
         return b"".join(pieces)[len(framing.line_end) :]
 
     def read_chunk(self, size: int, *, keep: bool) -> bytes:

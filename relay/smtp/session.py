@@ -20,7 +20,16 @@ from relay.smtp import reply as replies
 from relay.smtp.budget import Budget, Reservation
 from relay.smtp.command import Command
 from relay.smtp.envelope import Envelope
-from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, OverBudget, TimedOut, TlsFailed, TlsHello
+from relay.smtp.lineio import (
+    DataRefused,
+    DataTooLarge,
+    Disconnected,
+    LineIO,
+    LineTooLong,
+    TimedOut,
+    TlsFailed,
+    TlsHello,
+)
 from relay.smtp.reply import Reject, Reply
 
 log = logging.getLogger(__name__)
@@ -306,15 +315,14 @@ class Session:
             raise Reject(replies.BAD_SEQUENCE)
         if not self._settings.budget.has_room(1):
             self._drop_transaction()
-            return self._refused(transaction, replies.NO_ROOM)
+            return self._refused(transaction, replies.NO_ROOM, 0)
         self.write_reply(replies.START_DATA)
         try:
             content = self._io.read_data(self._settings.max_message_bytes, transaction.reservation)
             return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
-        except DataTooLarge:
-            return self._refused(transaction, replies.TOO_LARGE)
-        except OverBudget:
-            return self._refused(transaction, replies.NO_ROOM)
+        except DataRefused as refusal:
+            reply = replies.TOO_LARGE if isinstance(refusal, DataTooLarge) else replies.NO_ROOM
+            return self._refused(transaction, reply, refusal.size)
         finally:
             self._drop_transaction()
 
@@ -330,7 +338,7 @@ class Session:
             raise Reject(replies.BAD_SEQUENCE)
         if refusal is not None:
             self._drop_transaction()
-            return self._refused(transaction, refusal)
+            return self._refused(transaction, refusal, len(transaction.chunks) + size)
         transaction.chunking = True
         transaction.chunks += octets
         if not last:
@@ -411,7 +419,7 @@ class Session:
     def _facts(self, **more: object) -> dict[str, object]:
         return {"session": self.client.session, "client": self.client.address, **more}
 
-    def _refused(self, transaction: Transaction, reply: Reply) -> Reply:
+    def _refused(self, transaction: Transaction, reply: Reply, size: int) -> Reply:
         """Message data that never came as far as the backend: its one log line is written here."""
         key = "max_message_size" if reply is replies.TOO_LARGE else "max_inflight_bytes"
         log.info(
@@ -422,6 +430,8 @@ class Session:
                 mailbox=transaction.identity.mailbox,
                 sender=transaction.reverse_path,
                 recipients=len(transaction.forward_paths),
+                size_bytes=size,
+                attempts=0,
                 reply=str(reply),
                 reason=f"over {key}",
             ),
