@@ -157,7 +157,7 @@ def test_the_fields_of_the_contract_are_on_the_list() -> None:
 
 
 def logged_keys(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and name of each fact that can get into an extra=, through dict displays, ** and the helpers that build it.
+    """Line and name of each fact that can get into an extra=, through dict displays, ** and what builds it.
 
     A call `self._facts(name=…)` or `_facts(client, name=…)` counts with its keywords.
     """

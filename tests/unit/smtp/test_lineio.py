@@ -4,11 +4,21 @@
 from __future__ import annotations
 
 import socket
+import tracemalloc
 
 import pytest
 
 from relay.clock import Deadline
-from relay.smtp.lineio import Disconnected, LineIO, LineTooLong, TimedOut, TlsHello, set_no_delay, unmapped
+from relay.smtp.lineio import (
+    DataTooLarge,
+    Disconnected,
+    LineIO,
+    LineTooLong,
+    TimedOut,
+    TlsHello,
+    set_no_delay,
+    unmapped,
+)
 from tests.support.clock import FakeClock
 from tests.support.wire import SegmentSocket, line_io, room
 
@@ -210,3 +220,16 @@ def test_no_delay_is_for_tcp() -> None:
         set_no_delay(tcp)
         set_no_delay(local)
         assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_what_is_drained_is_not_kept() -> None:
+    """Contract §3: read and dropped. 26 MB go by, and memory holds less than the limit and a few pieces."""
+    io, _ = line_io([b"x" * 65536] * 400 + [b"\r\n.\r\n"])
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataTooLarge) as caught:
+            io.read_data(1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.size == 65536 * 400 + 2
