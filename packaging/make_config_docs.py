@@ -103,7 +103,8 @@ def as_yaml(value: Any) -> str:
 
 def facts_of(key: Key) -> list[str]:
     """Required, choices, range and unit, each as a few words."""
-    facts = ["required"] if key.required else []
+    with_flows = f" with flow {' and '.join(key.flows)}" if key.flows else ""
+    facts = [f"required{with_flows}"] if key.required else []
     if key.choices:
         now = [choice for choice in key.choices if choice not in key.later]
         facts.append(f"{'one of' if now[1:] else 'only'} {', '.join(now)}")
@@ -119,7 +120,9 @@ def config_yaml() -> str:
     lines = [f"{YAML_HEAD}\n"]
     group = ""
     keys = available_keys()
-    for key in sorted(keys, key=lambda key: "." not in key.path):  # tables first, the required keys at the top
+    tables = list(dict.fromkeys(key.path.rpartition(".")[0] for key in keys if "." in key.path))
+    tables.append("")  # tables first, the required keys at the top
+    for key in sorted(keys, key=lambda key: tables.index(key.path.rpartition(".")[0])):
         table, _, name = key.path.rpartition(".")
         if table != group and table:
             lines.append(f"{table}:\n")

@@ -228,7 +228,7 @@ def test_what_is_drained_is_not_kept() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(DataTooLarge) as caught:
-            io.read_data(1 << 20)
+            io.read_data(1 << 20, room())
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:
         tracemalloc.stop()
