@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,6 +70,17 @@ def _facts(record: logging.LogRecord) -> dict[str, Any]:
     return {name: given[name] for name in FIELDS if given.get(name) is not None}
 
 
+def _traceback(fault: BaseException | None) -> str:
+    """Where it happened, innermost fault first, without the texts: those of unforeseen ones may quote a message."""
+    rows: list[str] = []
+    seen: set[int] = set()
+    while fault is not None and id(fault) not in seen:
+        seen.add(id(fault))
+        rows += (f"{type(fault).__qualname__}\n", *traceback.format_tb(fault.__traceback__))
+        fault = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+    return "".join(rows).rstrip("\n")
+
+
 class JsonLines(JsonFormatter):
     """One JSON object a line: timestamp, level, event, then the facts."""
 
@@ -78,7 +90,7 @@ class JsonLines(JsonFormatter):
         log_data["event"] = record.getMessage()
         log_data.update(_facts(record))
         if record.exc_info:
-            log_data["traceback"] = self.formatException(record.exc_info)
+            log_data["traceback"] = _traceback(record.exc_info[1])
 
 
 class TextLines(logging.Formatter):
@@ -91,7 +103,7 @@ class TextLines(logging.Formatter):
         facts = "".join(f" {name}={_plain(value)}" for name, value in _facts(record).items())
         line = f"{_timestamp(record)} {record.levelname} {_plain(record.getMessage())}{facts}"
         if record.exc_info:
-            rows = self.formatException(record.exc_info).splitlines()
+            rows = _traceback(record.exc_info[1]).splitlines()
             line += "".join(f"\n    {row if row.isprintable() else ascii(row)}" for row in rows)
         return line
 

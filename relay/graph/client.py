@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from requests.structures import CaseInsensitiveDict
 
 from relay.credentials import Secret
 from relay.graph.errors import GraphError, OutcomeUnknown, Unreachable, from_answer
@@ -21,6 +22,7 @@ from relay.graph.http import CONNECT_TIMEOUT_S
 
 _LEAST_READ_TIMEOUT_S = 60.0
 _LEAST_TIMEOUT_S = 0.001  # a deadline may have passed by now, and requests takes 0 for a mistake
+_PIECE = 131_072  # octets; the timeout counts for each piece anew, so larger ones would ask for a faster line
 _SLOWEST_UPLOAD_BYTES_S = 100_000  # a slow line gets a second more for each of these
 
 
@@ -28,20 +30,18 @@ class _Body:
     """Octets to send that know whether all of them went out: the line between not sent and perhaps sent."""
 
     def __init__(self, octets: bytes) -> None:
-        self._view = memoryview(octets)
-        self._at = 0
+        self._octets = octets
         self.finished = False
 
     def __len__(self) -> int:
-        return len(self._view)
+        return len(self._octets)
 
-    def read(self, size: int = -1) -> bytes:
-        """The next octets; http.client sends each before it asks for more."""
-        end = len(self._view) if size < 0 else self._at + size
-        piece = bytes(self._view[self._at : end])
-        self._at += len(piece)
-        self.finished = not piece
-        return piece
+    def __iter__(self) -> Iterator[memoryview]:
+        """Piece by piece; http.client sends each before it asks for the next."""
+        view = memoryview(self._octets)
+        for at in range(0, len(view), _PIECE):
+            yield view[at : at + _PIECE]
+        self.finished = True
 
 
 class GraphClient:
@@ -65,30 +65,45 @@ class GraphClient:
         """
         url = f"{self._url}/v1.0/users/{quote(mailbox, safe='@')}/sendMail"
         body = _Body(octets)
-        headers = {
-            "Authorization": f"Bearer {token.reveal()}",
-            "Content-Type": content_type,
-            "client-request-id": str(uuid.uuid4()),
-        }
+        request = self._request(url, body, content_type, token)
         longest_s = _LEAST_READ_TIMEOUT_S + len(octets) / _SLOWEST_UPLOAD_BYTES_S
         patience_s = max(min(timeout_s, longest_s), _LEAST_TIMEOUT_S)
         try:
             with self._guard(patience_s):
-                response = self._session.post(
-                    url,
-                    data=body,
-                    headers=headers,
+                response = self._session.send(
+                    request,
                     timeout=(min(CONNECT_TIMEOUT_S, patience_s), patience_s),
                     allow_redirects=False,
                     stream=True,
                 )
                 answer = _read(response)
-        except (requests.RequestException, OSError) as fault:
+        except (requests.RequestException, OSError, ValueError) as fault:
+            # ValueError: http.client quotes a header field that it does not take, and the token stands in one.
             raise _no_answer(fault, body) from None
         request_id = response.headers.get("request-id", "")
         if response.status_code == 202:
             return request_id
         raise from_answer(response.status_code, answer, request_id, _retry_after_s(response.headers.get("Retry-After")))
+
+    def _request(self, url: str, body: _Body, content_type: str, token: Secret) -> requests.PreparedRequest:
+        """A POST, ready to be sent.
+
+        Session.post() would quote the URL, merge settings and cookies, and guess at the body anew for each message: an
+        eighth of all that a message costs.
+        """
+        request = requests.PreparedRequest()
+        request.method, request.url = "POST", url
+        request.body = body  # type: ignore[assignment]  # http.client takes an iterable of octets
+        request.headers = CaseInsensitiveDict(self._session.headers)  # type: ignore[arg-type]  # str, all of them
+        request.headers.update(
+            {
+                "Authorization": f"Bearer {token.reveal()}",
+                "Content-Type": content_type,
+                "Content-Length": str(len(body)),
+                "client-request-id": str(uuid.uuid4()),
+            }
+        )
+        return request
 
 
 def _read(response: requests.Response) -> Any:

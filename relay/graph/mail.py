@@ -20,7 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Graph answered 202. attempts: requests it took; possible_duplicate: an earlier one may have gone through too."""
+    """Graph answered 202.
+
+    attempts: requests it took, not counting one with a token that Graph refused. possible_duplicate: an earlier one may
+    have gone through too.
+    """
 
     request_id: str
     attempts: int

@@ -45,9 +45,10 @@ def _pieces(
 ) -> tuple[list[bytes | Attachment], tuple[str, ...]]:
     """The request body; an Attachment stands for the base64 of its content, which is made when all is joined."""
     graph_message, left_out = _graph_message(message, recipients, from_)
-    pieces: list[bytes | Attachment] = [b'{"message":', _json(graph_message)]
+    encoded = _json(graph_message)
+    pieces: list[bytes | Attachment] = [b'{"message":', encoded]
     if message.attachments:
-        pieces[1] = _json(graph_message)[:-1]
+        pieces[1] = encoded[:-1]
         separator = b',"attachments":['
         for attachment in message.attachments:
             pieces += (separator + _json(_file_attachment(attachment))[:-1] + b',"contentBytes":"', attachment, b'"}')

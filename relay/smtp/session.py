@@ -382,13 +382,12 @@ class Session:
     # Ends
 
     def _end(self, reply: Reply) -> None:
-        self._io.write(reply.octets)
+        self.write_reply(reply)
         self._closing = self.cut_short = True
 
     def _farewell(self, reply: Reply) -> None:
-        self.cut_short = True
+        self._end(reply)
         try:
-            self._io.write(reply.octets)
             self._io.flush()
         except Disconnected:
             log.debug("client_gone", extra=self._facts())

@@ -47,12 +47,13 @@ class Http:
 
     def __init__(self, answers: list[Answer]) -> None:
         self._answers = answers
+        self.headers: dict[str, str] = {}
         self.bodies: list[bytes] = []
         self.tokens: list[str] = []
 
-    def post(self, url: str, *, data: Any, headers: dict[str, str], **_: Any) -> requests.Response:
-        self.bodies.append(data.read() + data.read())
-        self.tokens.append(headers["Authorization"])
+    def send(self, request: Any, **_: Any) -> requests.Response:
+        self.bodies.append(b"".join(request.body))
+        self.tokens.append(request.headers["Authorization"])
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer

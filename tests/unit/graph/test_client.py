@@ -48,15 +48,17 @@ class FakeSession:
         """taken: octets that go out before it fails; None for all."""
         self._outcome = outcome
         self._taken = taken
+        self.headers = {"Accept": "application/json"}
         self.sent = b""
         self.url = ""
         self.options: dict[str, Any] = {}
 
-    def post(self, url: str, *, data: Any, **options: Any) -> FakeResponse:
-        self.url, self.options = url, options
-        assert len(data) == len(OCTETS)
+    def send(self, request: Any, **options: Any) -> FakeResponse:
+        self.url, self.options = request.url, {**options, "headers": request.headers}
+        assert request.headers["Content-Length"] == str(len(OCTETS))
+        pieces = iter(request.body)
         while self._taken is None or len(self.sent) < self._taken:
-            piece = data.read(8192)
+            piece = next(pieces, b"")
             if not piece:
                 break
             self.sent += piece
