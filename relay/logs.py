@@ -76,7 +76,7 @@ def _traceback(fault: BaseException | None) -> str:
     seen: set[int] = set()
     while fault is not None and id(fault) not in seen:
         seen.add(id(fault))
-        rows += (f"{type(fault).__qualname__}\n", *traceback.format_tb(fault.__traceback__))
+        rows += (f"Traceback: {type(fault).__qualname__}\n", *traceback.format_tb(fault.__traceback__))
         fault = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
     return "".join(rows).rstrip("\n")
 

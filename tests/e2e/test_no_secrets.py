@@ -29,16 +29,16 @@ import sys
 sys.path.insert(0, {checkout!r})
 from gevent import monkey
 monkey.patch_all()
-from relay import bootstrap, submission
+from relay import bootstrap, delivery
 from relay.smtp import session
-whole_parse, whole_help = submission.parse, session.Session._vrfy
+whole_parse, whole_help = delivery.parse, session.Session._vrfy
 def parse(content, **options):
     if b"Subject: breaks the submission" in content:
         raise RuntimeError("injected")
     return whole_parse(content, **options)
 def vrfy(self, argument):
     raise RuntimeError("injected")
-submission.parse = parse
+delivery.parse = parse
 session.Session._vrfy = vrfy
 sys.exit(bootstrap.run())
 """

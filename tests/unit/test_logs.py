@@ -328,5 +328,5 @@ def test_a_traceback_is_in_the_same_json_object(output: Output) -> None:
     log_one(LogConfig(format="json"), fail)
     (line,) = output.lines
     shown = json.loads(line)["traceback"]
-    assert shown.startswith("RuntimeError\n")
+    assert shown.startswith("Traceback: RuntimeError\n")
     assert "bug" not in shown.replace('RuntimeError("bug")', ""), "the text may quote a message"
