@@ -54,7 +54,7 @@ def test_only_the_secrets_change(tmp_path: Path, vault: Vault, text: str) -> Non
     assert changed == [3, 6]
     assert after[3].startswith(b"  client_secret: enc:")
     assert after[3].endswith(b"   # mine")
-    assert b"s3" not in path.read_bytes()
+    assert b"s3 # 'x'" not in path.read_bytes()
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert sorted(os.listdir(tmp_path)) == ["config.yaml", "key"], "nothing is left beside it"
 
@@ -73,6 +73,18 @@ def test_there_and_back(tmp_path: Path, vault: Vault) -> None:
     assert decrypt_file(path, vault) == 2
     assert "client_secret: 's3 # ''x'''   # mine" in path.read_text()
     assert decrypt_file(path, vault) == 0
+
+
+def test_an_alias_stays_one(tmp_path: Path, vault: Vault) -> None:
+    """The scalar stands once in the file, and its anchor has to stay."""
+    text = TEXT.replace("\"s3 # 'x'\"", "&mine s3").replace("|\n  block secret", "*mine")
+    path = written(tmp_path, text)
+    assert encrypt_file(path, vault) == 1
+    assert "fallback_smtp_pass: *mine\n" in path.read_text()
+    config = load(path, environ={}, key_file=str(vault.path))
+    assert (config.entra.client_secret.reveal(), config.access.fallback_password.reveal()) == ("s3", "s3")
+    assert decrypt_file(path, vault) == 1
+    assert path.read_text() == text.replace("&mine s3", "&mine 's3'")
 
 
 def test_a_new_first_key_takes_over(tmp_path: Path, vault: Vault) -> None:
