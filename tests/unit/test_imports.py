@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RANKS = {
-    0: "relay config credentials vault clock logs stats janitor identity",
+    0: "relay config credentials vault clock logs stats janitor identity clientcert",
     1: "configfile configcrypt configyaml configvalue admin accounts loginlimit selfsigned smtp message graph sandbox",
     2: "outcome",
     3: "authentication delivery",
