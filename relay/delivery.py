@@ -48,14 +48,14 @@ class Delivery:
         account.mailbox = identity.mailbox or from_.addr
         if not account.mailbox:
             raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
-        if message.from_ and not is_allowed(from_.addr, identity.allowed_from):
+        if not all(is_allowed(author.addr, identity.allowed_from) for author in message.from_):
             raise SenderNotAllowed("the From header is not in allowed_from")
         if self._config.sender_rewrite == "always":
             message, from_ = self._rewrite(message, from_, account)
         try:
             return self._send(envelope, message, from_, identity, deadline, account)
         except SendAsDenied:
-            if self._config.sender_rewrite != "on_denied" or from_.addr == account.mailbox:
+            if self._config.sender_rewrite != "on_denied" or from_.addr.casefold() == account.mailbox.casefold():
                 raise
         message, from_ = self._rewrite(message, from_, account)
         return self._send(envelope, message, from_, identity, deadline, account)

@@ -17,11 +17,13 @@ ENTRA_READ_TIMEOUT_S = 20.0
 def http_session(url: str, connections: int, https_proxy: str, ca_bundle: str) -> requests.Session:
     """A Session for one service at this url, with as many kept connections as may be in use at a time.
 
-    What requests would look up for every call (environment, proxies, netrc) is looked up here, once.
+    What requests would look up for every call (environment, proxies, netrc) is looked up here, once. A proxy is for
+    https alone: what is asked without TLS is on this machine (an identity endpoint of Azure, a stand-in on loopback).
     """
     session = requests.Session()
-    proxies = {"https": https_proxy} if https_proxy else requests.utils.get_environ_proxies(url)
-    session.proxies.update(proxies)
+    proxy = https_proxy or requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if proxy and url.startswith("https:"):
+        session.proxies["https"] = proxy
     session.trust_env = False  # else netrc, and REQUESTS_CA_BUNDLE over verify
     session.verify = ca_bundle or True
     session.headers.clear()

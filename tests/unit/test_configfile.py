@@ -397,7 +397,8 @@ def all_available(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tables() -> None:
     encoded = hash_password("S3CRET")
     config = read(
-        f"{APP}users:\n  - {{username: s, password_hash: '{encoded}', mailbox: s@example.com, allowed_from: ['*@a.b']}}\n"
+        f"{APP}users:\n"
+        f"  - {{username: s, password_hash: '{encoded}', mailbox: s@example.com, allowed_from: ['*@a.b']}}\n"
         "clients:\n  - {network: 10.0.5.0/24}\n  - {network: [10.0.6.1, 10.0.7.1]}\n"
         "auth_limit: {failures: 3}\nadmin_addr: 127.0.0.1:2527\nsecret_expires: 2027-01-31\n"
     )
