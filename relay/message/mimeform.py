@@ -31,6 +31,7 @@ _ONCE = {  # RFC 5322 §3.6 and RFC 2045 §3: the first is taken, as parse.py do
     *("subject", "date", "message-id", "mime-version", "in-reply-to", "references", "sender"),
     *("content-type", "content-transfer-encoding", "content-disposition", "content-id"),
 }
+_MAX_MENDED = 1_000_000  # octets of a header; a longer one is an attack, and its other fields go as they stand
 _BROKEN_IN_TRANSIT = {"", "7bit", "8bit", "binary", "7-bit", "8-bit"}
 _BASE64_LINE = re.compile(rb"(?s).{1,76}")
 
@@ -66,7 +67,8 @@ def mime_form(
     senders = {canonical(from_.addr), canonical(stamp.mailbox)}
     if message.sender is None or canonical(message.sender.addr) not in senders:
         written["sender"] = b""  # somebody else's Exchange refuses; it writes its own where one is needed
-    sound = not header.mended and is_sound(content[: header.body_start].rstrip(b"\r\n"))
+    too_long = header.body_start > _MAX_MENDED
+    sound = too_long or (not header.mended and is_sound(content[: header.body_start].rstrip(b"\r\n")))
     fields, left_out = _edited(header, written, _missing(header, from_, stamp), sound=sound)
     if len(message.from_) > 1:
         left_out.append("From after the first address")
