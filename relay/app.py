@@ -148,7 +148,7 @@ class Relay:
         budget = Budget(config.limits.max_inflight_bytes)
         login_limit = LoginLimit(config.access.auth_limit, clock)
         authenticator = Authenticator(accounts, login_limit, tokens, clock)
-        submission = Submission(authenticator, Delivery(mailer, graph), graph.submit_timeout_s, clock)
+        submission = Submission(authenticator, Delivery(mailer, graph, clock), graph.submit_timeout_s, clock)
         return _Generation(config, _session_settings(config, budget), accounts, tokens, login_limit, submission)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:

@@ -195,7 +195,7 @@ def read_mime_form(body: bytes, origin: Origin) -> Captured:
         text = "Invalid base64 string for MIME content."
         raise GraphError(400, "ErrorMimeContentInvalidBase64String", text) from None
     message = message_from_bytes(mime)
-    for sender in header_addresses(message, "From"):
+    for sender in (item for name in ("From", "Sender") for item in header_addresses(message, name)):
         check_sender(sender.name, sender.addr, origin)
     check_recipients([item.addr for name in ("To", "Cc", "Bcc") for item in header_addresses(message, name)])
     return capture_mime(origin, mime)

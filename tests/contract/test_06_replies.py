@@ -79,7 +79,7 @@ class Scene:
         )
         limit = LoginLimit(AuthLimit(), self.clock)
         authenticator = Authenticator(Accounts(Config()), limit, self.tokens, self.clock)  # type: ignore[arg-type]
-        self._submission = Submission(authenticator, Delivery(mailer, GraphConfig()), 110, self.clock)
+        self._submission = Submission(authenticator, Delivery(mailer, GraphConfig(), self.clock), 110, self.clock)
 
     def reply(self) -> str:
         """The answer to a message; and the session is still usable behind it."""

@@ -79,7 +79,7 @@ class Scene:
                 self.tokens,  # type: ignore[arg-type]
                 self.clock,
             ),
-            Delivery(self.mailer, GraphConfig(**settings)),  # type: ignore[arg-type]
+            Delivery(self.mailer, GraphConfig(**settings), self.clock),  # type: ignore[arg-type]
             GraphConfig(**settings).submit_timeout_s,
             self.clock,
         )
@@ -216,7 +216,7 @@ def test_what_one_request_cannot_hold() -> None:
 
 
 def test_save_to_sent_and_submit_timeout_are_the_configurations() -> None:
-    scene = Scene(save_to_sent=True, submit_timeout_s=7)
+    scene = Scene(save_to_sent=True, format="json", submit_timeout_s=7)
     scene.submit()
     assert scene.mailer.sent[0]["saveToSentItems"] is True
     assert scene.mailer.remaining == [7]
