@@ -33,6 +33,7 @@ _NO_IDENTITY = (
 _NO_ENDPOINT = (
     "the machine's identity endpoint gave no usable answer; flow managed_identity works in Azure and on Azure Arc only"
 )
+_UNREADABLE = "Entra ID gave no usable answer; a proxy or firewall may stand in between"
 _MOST_APPLICATIONS = 256  # of client_login, each some 100 KiB
 
 
@@ -206,9 +207,9 @@ class _Application:
                 http_cache=_HttpCache(),
                 token_cache=_NoCache(),
             )
-        except json.JSONDecodeError:  # a ValueError too, but a proxy's page and no tenant's fault
-            raise
-        except ValueError:
+        except ValueError as fault:
+            if isinstance(fault.__context__, json.JSONDecodeError):  # a proxy's page, and no tenant's fault
+                raise TokenUnavailable(_UNREADABLE) from None
             raise AppMisconfigured(
                 "Entra ID knows no such tenant; check oauth2_config.tenant_id and authority"
             ) from None
@@ -277,7 +278,7 @@ def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
         )
     if kind == "MsalServiceError":  # an HTTP status that is no OAuth answer
         return TokenUnavailable("Entra ID is busy or has failed; it recovers by itself", kind)
-    return TokenUnavailable("Entra ID gave no usable answer; a proxy or firewall may stand in between", kind)
+    return TokenUnavailable(_UNREADABLE, kind)
 
 
 def _is_microsofts(authority: str) -> bool:

@@ -49,6 +49,7 @@ def make_routes(entra: Entra, mail: graph.Graph, control: Control | None) -> tup
         Route("POST", ("v1.0", "users", "*", "sendMail"), "sendMail", mail.send_mail, mailbox_at=2),
         Route("POST", ("v1.0", "me", "sendMail"), "sendMail", mail.send_mail),
         Route("POST", ("*", "oauth2", "v2.0", "token"), "token", entra.token),
+        Route("GET", ("msi", "token"), "identity", entra.managed_identity),
         Route("GET", ("common", "userrealm", "*"), "realm", entra.realm),
         Route("GET", ("*", "v2.0", ".well-known", "openid-configuration"), "openid", entra.openid),
         Route("GET", ("common", "discovery", "instance"), "instance", entra.instance),

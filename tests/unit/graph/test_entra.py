@@ -158,10 +158,13 @@ def test_an_app_is_built_anew_behind_a_refusal(application: FakeApplication) -> 
 
 
 def test_a_proxys_page_is_no_unknown_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """msal reads its discovery as JSON, whose error is a ValueError as the one for a wrong tenant is."""
+    """msal says the same of a page that is no JSON as of a tenant that is none, but for what it met."""
 
     def build(*_: object, **__: object) -> None:
-        json.loads("<html>S3CRET")
+        try:
+            json.loads("<html>S3CRET")
+        except ValueError:
+            raise ValueError("Unable to get authority configuration: S3CRET")  # noqa: B904 - as msal does
 
     monkeypatch.setattr(msal, "ConfidentialClientApplication", build)
     fault = fault_of(lambda: flow(config_of("client_credentials")).acquire(APP_LOGIN, 30))
