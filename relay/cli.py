@@ -199,9 +199,9 @@ def _hash_password() -> int:
     if sys.stdin.isatty():
         password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
     else:
-        lines = sys.stdin.read().splitlines()
-        password = lines[0] if lines else ""
-        again = lines[1] if len(lines) > 1 else password
+        lines = [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
+        password = lines[0]
+        again = (lines[1] if len(lines) > 1 else "") or password
     if not password or password != again:
         print("graph-smtp-relay: the password is empty, or the two differ", file=sys.stderr)
         return 2

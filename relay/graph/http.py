@@ -20,8 +20,10 @@ def http_session(url: str, connections: int, https_proxy: str, ca_bundle: str) -
     What requests would look up for every call (environment, proxies, netrc) is looked up here, once.
     """
     session = requests.Session()
-    proxies = {"https": https_proxy} if https_proxy else requests.utils.get_environ_proxies(url)
-    session.proxies.update(proxies)
+    # Only that of https: plain http goes to the machine itself (managed identity), and carries a token.
+    proxy = https_proxy or requests.utils.get_environ_proxies(url).get("https")
+    if proxy:
+        session.proxies["https"] = proxy
     session.trust_env = False  # else netrc, and REQUESTS_CA_BUNDLE over verify
     session.verify = ca_bundle or True
     session.headers.clear()
