@@ -9,6 +9,7 @@ UpstreamError
  └─ GraphError                  Graph, or the way to it
      ├─ Unreachable                 before the body was sent: DNS, connect, TLS, proxy
      ├─ OutcomeUnknown              time-out or reset after the body, 500, 502, 504: it may have been sent
+     ├─ StepUnclear                 the same behind a step that sends nothing: a draft, an upload
      ├─ ServerBusy                  503 and its like
      ├─ Throttled                   429, 509, over the mailbox's concurrency
      ├─ NotAuthorized               401, or a claims challenge: the token
@@ -91,6 +92,11 @@ class OutcomeUnknown(GraphError):
     transient = True
     may_have_been_sent = True
     default_advice = "no clear answer from Graph; the message may have been sent, look into the recipient's mailbox or a message trace"
+
+
+class StepUnclear(GraphError):
+    transient = True
+    default_advice = "no clear answer from Graph while a large message was being uploaded; nothing was sent yet"
 
 
 class ServerBusy(GraphError):
@@ -226,6 +232,15 @@ def from_answer(status: int, body: Any, request_id: str, retry_after_s: float | 
     if kind is Refused and _says_too_large(body):
         kind = TooLarge
     return kind(status=status, code=code, request_id=request_id, retry_after_s=retry_after_s)
+
+
+def harmless(failure: GraphError) -> GraphError:
+    """The same failure of a request that sends no message, whatever became of it."""
+    if not isinstance(failure, OutcomeUnknown):
+        return failure
+    return StepUnclear(
+        status=failure.status, code=failure.code, request_id=failure.request_id, retry_after_s=failure.retry_after_s
+    )
 
 
 def _by_status(status: int) -> type[GraphError]:
