@@ -25,6 +25,7 @@ from relay.graph.client import GraphClient
 from relay.graph.entra import flow_of
 from relay.graph.errors import AppMisconfigured
 from relay.graph.http import EntraHttpClient, http_session
+from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
 from relay.graph.tokens import TokenSource
@@ -62,6 +63,7 @@ class _Generation:
     settings: SessionSettings
     accounts: Accounts
     tokens: TokenSource
+    large: LargeMail
     login_limit: LoginLimit
     submission: Submission
 
@@ -100,6 +102,7 @@ class Relay:
             (
                 Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),
                 Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
+                Task("purge_denied_mailboxes", _PURGE_EVERY_S, lambda: self._now.large.purge()),
                 Task("purge_failed_logins", _PURGE_EVERY_S, lambda: self._now.login_limit.purge()),
             ),
             self._clock,
@@ -137,17 +140,15 @@ class Relay:
         graph_session = http_session(graph.url, connections, graph.https_proxy.reveal(), graph.ca_bundle)
         flow = flow_of(entra, EntraHttpClient(entra_session, entra.authority), guard)
         tokens = TokenSource(flow.acquire, clock)
-        mailer = Mailer(
-            GraphClient(graph_session, graph.url, guard),
-            tokens,
-            RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000),
-            clock,
-        )
+        client = GraphClient(graph_session, graph.url, guard)
+        policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000)
+        mailer = Mailer(client, tokens, policy, clock)
+        large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes)
         accounts = Accounts(config, _verify_in_thread)
         login_limit = LoginLimit(config.access.auth_limit, clock)
         authenticator = Authenticator(accounts, login_limit, tokens, clock)
-        submission = Submission(authenticator, Delivery(mailer, graph), graph.submit_timeout_s, clock)
-        return _Generation(config, _session_settings(config), accounts, tokens, login_limit, submission)
+        submission = Submission(authenticator, Delivery(mailer, large, graph), graph.submit_timeout_s, clock)
+        return _Generation(config, _session_settings(config), accounts, tokens, large, login_limit, submission)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         now = self._now

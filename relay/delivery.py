@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from relay.clock import Deadline
 from relay.config import GraphConfig
 from relay.graph.errors import MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
 from relay.identity import Identity, is_allowed
@@ -17,6 +19,9 @@ from relay.message.parse import parse
 from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
 from relay.smtp.envelope import Envelope
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -34,8 +39,9 @@ class Account:
 class Delivery:
     """Sends messages by the configuration."""
 
-    def __init__(self, mailer: Mailer, config: GraphConfig) -> None:
+    def __init__(self, mailer: Mailer, large: LargeMail, config: GraphConfig) -> None:
         self._mailer = mailer
+        self._large = large
         self._config = config
 
     def deliver(
@@ -75,17 +81,27 @@ class Delivery:
         deadline: Deadline,
         account: Account,
     ) -> Receipt:
-        octets, account.not_carried = send_mail_json(
-            message,
-            partition(envelope.forward_paths, message),
-            from_,
-            save_to_sent=self._config.save_to_sent,
+        recipients = partition(envelope.forward_paths, message)
+        content, account.not_carried = send_mail_json(
+            message, recipients, from_, save_to_sent=self._config.save_to_sent
         )
-        if len(octets) > self._config.single_request_limit_bytes:
-            raise TooLarge(
-                f"the request of {len(octets)} octets is over single_request_limit "
-                f"({self._config.single_request_limit_bytes}); upload sessions are not available in this version"
-            )
-        return self._mailer.send(
-            account.mailbox, octets, "application/json", identity.login, deadline, envelope.message_id
+        to_learn = False
+        if len(content) <= self._large.limit_bytes:
+            try:
+                return self._mailer.send(
+                    account.mailbox, content, "application/json", identity.login, deadline, envelope.message_id
+                )
+            except TooLarge:
+                if not message.attachments:  # then a draft would be as large
+                    raise
+                to_learn = True
+        account.form = "draft"
+        if not self._config.save_to_sent:
+            facts = {"message_id": envelope.message_id, "mailbox": account.mailbox}
+            log.info("copy_in_sent_items", extra={**facts, "reason": "a sent draft always leaves one"})
+        receipt = self._large.send(
+            account.mailbox, message, recipients, from_, identity.login, deadline, envelope.message_id
         )
+        if to_learn:
+            self._large.lower_limit(len(content), envelope.message_id)
+        return receipt

@@ -238,9 +238,11 @@ def harmless(failure: GraphError) -> GraphError:
     """The same failure of a request that sends no message, whatever became of it."""
     if not isinstance(failure, OutcomeUnknown):
         return failure
-    return StepUnclear(
+    told = StepUnclear(
         status=failure.status, code=failure.code, request_id=failure.request_id, retry_after_s=failure.retry_after_s
     )
+    told.attempts = failure.attempts
+    return told
 
 
 def _by_status(status: int) -> type[GraphError]:
