@@ -139,7 +139,7 @@ def _sandbox(options: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-") as directory:
         upstream = Sandbox(
-            SandboxSettings(save_dir=options.save),
+            SandboxSettings(permissions=frozenset({"Mail.Send", "Mail.ReadWrite"}), save_dir=options.save),
             Path(directory),
             on_message=lambda captured: print(summary(captured), flush=True),
         )

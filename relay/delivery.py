@@ -20,7 +20,6 @@ from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
 from relay.smtp.envelope import Envelope
 
-
 log = logging.getLogger(__name__)
 
 

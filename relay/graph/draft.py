@@ -99,7 +99,7 @@ class Draft:
                 extra={
                     "message_id": self._errand.message_id,
                     "mailbox": self._errand.mailbox,
-                    "reason": f"a draft could not be deleted and may lie in the mailbox's Drafts folder: {fault.advice}",
+                    "reason": f"a draft may be left in the mailbox's Drafts folder: {fault.advice}",
                 },
             )
 

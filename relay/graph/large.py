@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Large mail: what one request cannot hold goes as a draft, its attachments one by one, and is then sent.
 
-Knows what may go this way, which mailboxes lately were denied it, and what one request was found to hold. How a draft is
-made is draft.py's.
+Knows what may go this way, which mailboxes lately were denied it, and what one request was found to hold. How a
+draft is made is draft.py's.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
 _LEAST_LIMIT_BYTES = 65_536
 _DENIED = (
-    "a message of this size needs a draft and Graph denies it: grant the app Mail.ReadWrite beside Mail.Send, of the same "
-    "type and with admin consent (a delegated one holds for the user's own mailbox only); not tried again for ten minutes"
+    "a message of this size needs a draft and Graph denies it: grant the app Mail.ReadWrite beside Mail.Send, of the "
+    "same type and with admin consent (a delegated one holds for the user's own mailbox only); not tried again for "
+    "ten minutes"
 )
 
 
