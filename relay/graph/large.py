@@ -82,7 +82,8 @@ class LargeMail:
             "limit_lowered",
             extra={
                 "message_id": message_id,
-                "size_bytes": self.limit_bytes,
+                "size_bytes": size_bytes,
+                "limit_bytes": self.limit_bytes,
                 "reason": "Graph refused a request below single_request_limit; larger ones go as drafts from now on",
             },
         )
