@@ -84,7 +84,9 @@ class Upload:
         """Behind a fault: go on where the service says, or anew where its session is over and nothing is attached."""
         try:
             start = _next_start(self._ask("GET").content)
-        except _OutOfStep:
+        except GraphError as failure:
+            if failure.status not in _OUT_OF_STEP:
+                raise
             start = None
         if start is not None and start < len(self._octets):
             self._at = start
@@ -102,11 +104,8 @@ class Upload:
         except GraphError as failure:
             if failure.status not in _OUT_OF_STEP:
                 raise
-            raise _OutOfStep(status=failure.status, code=failure.code, request_id=failure.request_id) from None
-
-
-class _OutOfStep(StepUnclear):
-    """What the upload URL refused may go well with a question first, or with a new session."""
+            # What is refused for where we stand may go well with a question first, or with a new session.
+            raise StepUnclear(status=failure.status, code=failure.code, request_id=failure.request_id) from None
 
 
 def upload_url(answer: Answer) -> str:
