@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay import __version__, configfile, logs
+from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
 from relay.credentials import hash_password
@@ -21,14 +23,13 @@ if TYPE_CHECKING:
     from relay.app import Relay
 
 _SYSTEM_CONFIG = Path("/etc/graph-smtp-relay/config.yaml")
-_COMMANDS = ("run", "check", "sandbox", "hash-password", "version")
-_LATER = ("send-test", "encrypt", "service")
+_LATER = ("send-test", "service")
 
 
 def main(arguments: Sequence[str], program: Path | None) -> int:
     """Run one command. program: the file that was started, beside which config.yaml may lie."""
     parser = _parser()
-    options, unknown = parser.parse_known_args(_seed_flags(arguments))
+    options, unknown = parser.parse_known_args(_seed_flags(arguments), argparse.Namespace(key_file=None))
     if options.command in _LATER:  # whatever its arguments will be
         print(f"graph-smtp-relay: {options.command}: not available in this version", file=sys.stderr)
         return 2
@@ -41,12 +42,16 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
                 return 0
             case "hash-password":
                 return _hash_password()
+            case "encrypt" | "decrypt":
+                return _crypt(options, _config_path(options, program))
+            case "tls-cert":
+                return _tls_cert(options)
             case "sandbox":
                 return _sandbox(options)
             case "check":
-                return _check(_config_path(options, program))
+                return _check(_config_path(options, program), options.key_file)
             case _:
-                return _run(_config_path(options, program))
+                return _run(_config_path(options, program), options.key_file)
     except ConfigError as faults:
         print(faults, file=sys.stderr)
         return 2
@@ -58,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     # --config is taken before and after the command; what stands behind wins.
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration file")
+    common.add_argument("--key-file", metavar="FILE", default=argparse.SUPPRESS, help="the key of encrypted values")
     parser = argparse.ArgumentParser(
         prog="graph-smtp-relay",
         parents=[common],
@@ -75,7 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:2526", help="where to accept SMTP")
     sandbox.add_argument("--save", metavar="DIR", type=Path, help="keep each message as a file in this directory")
     sandbox.add_argument("--log-level", choices=("debug", "info", "warn", "error"), default="warn")
+    commands.add_parser("encrypt", parents=[common], help="encrypt the secrets in the configuration file, in place")
+    commands.add_parser("decrypt", parents=[common], help="put them back in clear")
     commands.add_parser("hash-password", parents=[common], help="make a password_hash; reads the password")
+    tls_cert = commands.add_parser("tls-cert", parents=[common], help="make a self-signed certificate for SMTP")
+    tls_cert.add_argument("--name", metavar="NAME", action="append", help="host name or IP address; may be repeated")
+    tls_cert.add_argument("--dir", metavar="DIR", type=Path, default=Path(), help="where to write the two files")
     commands.add_parser("version", parents=[common], help="print the version")
     for name in _LATER:
         commands.add_parser(name, parents=[common])
@@ -109,23 +120,23 @@ def _config_path(options: argparse.Namespace, program: Path | None) -> Path:
     return _SYSTEM_CONFIG
 
 
-def _check(path: Path) -> int:
-    config = configfile.load(path)
+def _check(path: Path, key_file: str | None) -> int:
+    config = configfile.load(path, key_file=key_file)
     for warning in config.warnings:
-        print(f"{path}: warning: {warning}")
+        print(f"warning: {warning}")
     print(f"{path}: the configuration is fine")
     return 0
 
 
-def _run(path: Path) -> int:
-    config = configfile.load(path)
+def _run(path: Path, key_file: str | None) -> int:
+    config = configfile.load(path, key_file=key_file)
     if not _open_log(config):
         return 1
     from relay.app import Relay
     from relay.graph.errors import AppMisconfigured
 
     try:
-        relay = Relay(config, reload=lambda: configfile.load(path))
+        relay = Relay(config, reload=lambda: configfile.load(path, key_file=key_file))
     except AppMisconfigured as fault:
         raise ConfigError((f"{path}: {fault}",)) from None
     return _serve(relay)
@@ -170,6 +181,19 @@ def _serve(relay: Relay, started: Callable[[list[str]], None] | None = None) -> 
     return 0
 
 
+def _tls_cert(options: argparse.Namespace) -> int:
+    from relay.selfsigned import write_pair
+
+    try:
+        names = options.name or [socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"]
+        cert_file, key_file = write_pair(options.dir, list(dict.fromkeys(names)), Clock().now())
+    except OSError as fault:
+        print(f"graph-smtp-relay: {fault.filename}: {fault.strerror}", file=sys.stderr)
+        return 1
+    print(f"tls:\n  cert_file: {cert_file.absolute()}\n  key_file: {key_file.absolute()}")
+    return 0
+
+
 def _hash_password() -> int:
     """Asks twice on a terminal; else the password's line, once or twice, comes from standard input."""
     if sys.stdin.isatty():
@@ -182,6 +206,26 @@ def _hash_password() -> int:
         print("graph-smtp-relay: the password is empty, or the two differ", file=sys.stderr)
         return 2
     print(hash_password(password))
+    return 0
+
+
+def _crypt(options: argparse.Namespace, path: Path) -> int:
+    from relay.configcrypt import decrypt_file, encrypt_file
+    from relay.configyaml import YamlFault
+    from relay.vault import Vault, VaultFault, key_file
+
+    vault = Vault(key_file(options.key_file, os.environ))
+    try:
+        if options.command == "encrypt" and vault.make_key():
+            print(f"made the key file {vault.path}: keep it apart from the configuration, and keep a copy")
+        changed = (encrypt_file if options.command == "encrypt" else decrypt_file)(path, vault)
+    except YamlFault as fault:
+        raise ConfigError((f"{path}:{fault.line}: {fault}",)) from None
+    except VaultFault as fault:
+        raise ConfigError((f"{path}: {fault}",)) from None
+    except OSError as fault:
+        raise ConfigError((f"{path}: {fault.strerror}",)) from None
+    print(f"{path}: {changed} {'secret' if changed == 1 else 'secrets'} {options.command}ed")
     return 0
 
 

@@ -18,11 +18,12 @@ from typing import Any, TypeVar, cast
 
 import yaml
 
-from relay import configvalue
-from relay.config import CLOUDS, Config, Key, keys_of
+from relay import configvalue, vault
+from relay.config import CLOUDS, FLOWS, Config, Key, keys_of
 from relay.configvalue import BadValue
 from relay.configyaml import YamlFault, compose, entries, is_nothing, is_quoted, is_text, line_of, merged
 from relay.credentials import Secret
+from relay.vault import PREFIX, Vault, VaultFault
 
 T = TypeVar("T")
 Values = dict[str, Any]  # by path in the table; what the file does not say is not in it
@@ -43,20 +44,22 @@ class ConfigError(Exception):
         self.faults = faults
 
 
-def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration in the file. Raises ConfigError."""
+def load(path: Path, *, environ: Mapping[str, str] = os.environ, key_file: str | None = None) -> Config:
+    """The configuration in the file. key_file: for enc: values; see vault.py. Raises ConfigError."""
     try:
         octets = _read(path)
     except BadValue as fault:
         reason = str(fault)
     else:
-        return parse(octets, name=str(path), directory=path.absolute().parent, environ=environ)
+        return parse(octets, name=str(path), directory=path.absolute().parent, environ=environ, key_file=key_file)
     raise ConfigError((f"{path}: {reason}",))
 
 
-def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str, str]) -> Config:
+def parse(
+    text: bytes | str, *, name: str, directory: Path, environ: Mapping[str, str], key_file: str | None = None
+) -> Config:
     """The same from octets or text. name: the file's, for the faults; directory: where its paths start."""
-    reader = _Reader(directory, environ)
+    reader = _Reader(directory, environ, Vault(vault.key_file(key_file, environ)))
     values = reader.read(text)
     if reader.faults:
         raise ConfigError(_lines(name, reader.faults))
@@ -71,7 +74,7 @@ def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str
 def _needs(beside: Mapping[str, tuple[int, yaml.Node]], key: Key) -> bool:
     """Whether the flow that stands beside a key needs it."""
     _, node = beside.get("flow", (0, None))
-    flow = node.value if isinstance(node, yaml.ScalarNode) and node.value else "password"
+    flow = node.value if isinstance(node, yaml.ScalarNode) and node.value in FLOWS else FLOWS[0]
     return not key.flows or flow in key.flows
 
 
@@ -170,7 +173,8 @@ class _Reader:
     place: how a key is named there, such as "oauth2_config.flow" or "users[0].mailbox".
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, environ: Mapping[str, str], vault: Vault) -> None:
+        self.vault = vault
         self.directory = directory.absolute()
         self.environ = environ
         self.faults: list[Noted] = []
@@ -309,7 +313,7 @@ class _Reader:
 
     def string(self, node: yaml.Node, key: Key, place: str) -> Any:
         """What a string stands for; None where it is empty."""
-        text = configvalue.usable(self.text(node))
+        text = configvalue.usable(self.decrypted(self.text(node)))
         if not text:
             return None
         if key.kind == "choice":
@@ -322,6 +326,13 @@ class _Reader:
         if text != text.strip():
             self.warn(place, "starts or ends with white space")
         return Secret(value)
+
+    def decrypted(self, text: str) -> str:
+        """What an enc: value stands for; anything else as it is."""
+        try:
+            return self.vault.decrypt(text) if text.startswith(PREFIX) else text
+        except VaultFault as fault:
+            raise BadValue(str(fault)) from None
 
     def text(self, node: yaml.Node) -> str:
         """A string as it was written, or what {env: NAME} or {file: PATH} names."""

@@ -46,7 +46,7 @@ class Delivery:
     def deliver(
         self, envelope: Envelope, content: bytes, identity: Identity, deadline: Deadline, account: Account
     ) -> Receipt:
-        """Until Graph has taken it. Raises MessageError, UpstreamError; account says how far it came."""
+        """Until Graph has taken it. Raises ContentError, UpstreamError; account says how far it came."""
         message = parse(normalised(content), strict_attachments=self._config.strict_attachments)
         account.subject, account.warnings = message.subject, message.warnings
         from_ = from_address(message, envelope.reverse_path, identity.mailbox)
@@ -95,12 +95,12 @@ class Delivery:
                     raise
                 to_learn = True
         account.form = "draft"
-        if not self._config.save_to_sent:
-            facts = {"message_id": envelope.message_id, "mailbox": account.mailbox}
-            log.info("copy_in_sent_items", extra={**facts, "reason": "a sent draft always leaves one"})
         receipt = self._large.send(
             account.mailbox, message, recipients, from_, identity.login, deadline, envelope.message_id
         )
+        if not self._config.save_to_sent:
+            facts = {"message_id": envelope.message_id, "mailbox": account.mailbox}
+            log.info("copy_in_sent_items", extra={**facts, "reason": "a sent draft always leaves one"})
         if to_learn:
             self._large.lower_limit(len(content), envelope.message_id)
         return receipt

@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_BLOCK = 16_384  # octets at a time: one TLS record (RFC 8446 §5.1), and what http.client would ask for
+_PIECE = 131_072  # octets; the timeout counts for each piece anew, so larger ones would ask for a faster line
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class Content:
         return sum(len(piece) for piece in self.pieces)
 
     def __bytes__(self) -> bytes:
-        return b"".join(self.blocks())
+        return b"".join(self)
 
-    def blocks(self) -> Iterator[bytes]:
-        """The octets from the first to the last, never an empty block."""
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """The octets from the first to the last in handy pieces, none of them empty."""
         for piece in self.pieces:
             if isinstance(piece, Base64):
-                for block in _cut(piece.octets, _BLOCK // 4 * 3):  # whole groups of three: no padding in between
-                    yield binascii.b2a_base64(block, newline=False)
+                for octets in _cut(piece.octets, _PIECE // 4 * 3):  # whole groups of three: no padding in between
+                    yield binascii.b2a_base64(octets, newline=False)
             else:
-                yield from map(bytes, _cut(piece, _BLOCK))
+                yield from _cut(piece, _PIECE)
 
 
 def _cut(octets: bytes | memoryview, size: int) -> Iterator[memoryview]:
@@ -58,14 +58,13 @@ class Body:
 
     def __init__(self, content: bytes | Content) -> None:
         self._content = content if isinstance(content, Content) else Content((content,))
-        self._blocks = self._content.blocks()
-        self.finished = len(content) == 0  # then the head of the request is all there is
+        self._length = len(content)
+        self.finished = not self._length  # then the head of the request is all there is
 
     def __len__(self) -> int:
-        return len(self._content)
+        return self._length
 
-    def read(self, size: int = -1) -> bytes:
-        """The next block, of our size; http.client sends each before it asks for more. Empty behind the last."""
-        block = next(self._blocks, b"")
-        self.finished = not block
-        return block
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """Piece by piece; http.client sends each before it asks for the next."""
+        yield from self._content
+        self.finished = True

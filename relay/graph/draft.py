@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 UPLOAD_FROM_BYTES = 3_000_000  # Graph names 3 MB; its base64 just fits into a request of 4 MB
 UPLOAD_LEAST_BYTES = 2_097_152  # below, Graph answers ErrorAttachmentSizeShouldNotBeLessThanMinimumSize
 CLEAN_UP_S = 5.0  # beyond the deadline, and in a greenlet that is being killed; smtp/server.py waits for it at the stop
+_MADE = (200, 201)
 _MOST_ATTACHMENTS = "250"  # more than Exchange takes in one message
 
 # An id that stays the same when the message moves to Sent Items: behind an unknown outcome it can still be asked for.
@@ -110,7 +111,7 @@ class Draft:
     def _create(self, content: Content, token: Secret) -> str:
         before, self._strays = self._strays, True  # until an answer says otherwise, even if we are killed meanwhile
         try:
-            answer = self._ask("POST", (), token, content, (201,), _JSON)
+            answer = self._ask("POST", (), token, content, _MADE, _JSON)
         except GraphError as failure:
             self._strays = before or isinstance(failure, StepUnclear)
             raise
@@ -129,7 +130,7 @@ class Draft:
             if asked_before and self._has_attached(token):  # twice the same attachment would be a fault of ours
                 return
             asked_before = True
-            self._ask("POST", (self._id, "attachments"), token, content, (201,), _JSON)
+            self._ask("POST", (self._id, "attachments"), token, content, _MADE, _JSON)
 
         self._tries.run(self._errand, request)
 
@@ -138,7 +139,7 @@ class Draft:
 
         def open_session(token: Secret) -> str:
             path = (self._id, "attachments", "createUploadSession")
-            return upload_url(self._ask("POST", path, token, content, (200, 201), _JSON))
+            return upload_url(self._ask("POST", path, token, content, _MADE, _JSON))
 
         upload = Upload(self._client, attachment.content, self._errand.deadline, open_session, self._has_attached)
         while not upload.done:
@@ -182,7 +183,7 @@ class Draft:
 
     def _delete(self, draft_id: str, token: Secret) -> None:
         try:
-            self._ask("DELETE", (draft_id,), token, wanted=(204,))
+            self._ask("DELETE", (draft_id,), token, wanted=(200, 204))
         except GraphError as failure:
             if failure.status != 404:
                 raise

@@ -110,9 +110,7 @@ class Throttled(GraphError):
 
 
 class NotAuthorized(GraphError):
-    default_advice = (
-        "Graph refused a fresh token; check the app's permission Mail.Send, its consent and conditional access"
-    )
+    default_advice = "Graph refused the token; if it refuses a fresh one too, check the app's permission Mail.Send, its consent and conditional access"
 
 
 class AccessDenied(GraphError):
@@ -142,7 +140,7 @@ class MailboxFull(GraphError):
 
 
 class TooLarge(GraphError):
-    default_advice = "Graph takes no message of this size in one request"
+    default_advice = "Graph refused the message for its size; the mailbox has a limit of its own (MaxSendSize in Exchange, 35 MB unless changed) that counts what is encoded"
 
 
 class InvalidRecipients(GraphError):

@@ -47,6 +47,7 @@ class TenantSession:
     """calls: what came, in order. faults: what is to fail. on_call: called with each kind of request before it."""
 
     def __init__(self, tenant: Tenant) -> None:
+        self.headers = {"Accept": "application/json"}
         self.calls: list[Call] = []
         self.faults = Faults()
         self.on_call: Callable[[str], None] = lambda kind: None
@@ -59,13 +60,16 @@ class TenantSession:
     def kinds(self) -> list[str]:
         return [call.kind for call in self.calls]
 
-    def request(self, method: str, url: str, *, data: Any, headers: dict[str, str], **options: Any) -> TenantResponse:
+    def send(self, given: requests.PreparedRequest, **options: Any) -> TenantResponse:
         assert options["allow_redirects"] is False
-        body = b"".join(iter(data.read, b""))
-        assert len(body) == len(data)
+        assert given.method is not None
+        url = str(given.url)
+        headers: dict[str, str] = dict(given.headers.items())
+        body = b"".join(given.body or ())  # type: ignore[arg-type]  # pieces
+        assert headers.get("Content-Length", "0") == str(len(body))
         parts = urlsplit(url)
         request = Request(
-            method=method,
+            method=given.method,
             segments=split_path(parts.path),
             query=parts.query,
             headers={
@@ -85,7 +89,7 @@ class TenantSession:
             else no_route_answer(self._routes, request, self._tenant.clock.now())
         )
         status = answer.status if answer else 0
-        self.calls.append(Call(kind, url, dict(headers), status, options["timeout"][1]))
+        self.calls.append(Call(kind, url, headers, status, options["timeout"][1]))
         if answer is None:
             raise requests.ConnectionError("reset")
         return TenantResponse(answer, request.request_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -446,18 +445,17 @@ def test_many_attachments_are_counted_beyond_a_page() -> None:
     assert scene.delivered() == [attached(message)]
 
 
-def altered(scene: Scene, kind: str, body: bytes) -> Callable[[], None]:
+def altered(scene: Scene, kind: str, body: bytes) -> None:
     """Let each answer of this kind have another body."""
-    original = scene.session.request
+    original = scene.session.send
 
-    def request(method: str, url: str, **options: Any) -> Any:
-        response = original(method, url, **options)
+    def send(request: Any, **options: Any) -> Any:
+        response = original(request, **options)
         if scene.session.calls[-1].kind == kind:
             response.content = body
         return response
 
-    scene.session.request = request  # type: ignore[method-assign]
-    return lambda: None
+    scene.session.send = send  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(
