@@ -149,7 +149,8 @@ class Relay:
         budget = Budget(config.limits.max_inflight_bytes)
         login_limit = LoginLimit(config.access.auth_limit, clock)
         authenticator = Authenticator(accounts, login_limit, tokens, clock)
-        submission = Submission(authenticator, Delivery(mailer, large, graph), graph.submit_timeout_s, clock)
+        delivery = Delivery(mailer, large, graph, clock)
+        submission = Submission(authenticator, delivery, graph.submit_timeout_s, clock)
         settings = _session_settings(config, budget)
         return _Generation(config, settings, accounts, tokens, large, login_limit, submission)
 

@@ -261,7 +261,7 @@ class GraphConfig:
         "PEM file of certification authorities for Entra ID and Graph, instead of the built-in ones.")
     format: str = _key("graph_format", "choice", "auto",
         "Form in which a message goes to Graph; auto picks what keeps the most of it.",
-        choices=("auto", "json", "mime"), later=("mime",))
+        choices=("auto", "json", "mime"))
     save_to_sent: bool = _key("save_to_sent", "boolean", False,
         "Keep a copy in Sent Items.")
     strict_attachments: bool = _key("strict_attachments", "boolean", False,

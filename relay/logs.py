@@ -34,6 +34,7 @@ FIELDS = (
     "recipients",
     "size_bytes",
     "form",
+    "form_reason",
     "attempts",
     "duration_ms",
     "graph_request_id",

@@ -66,7 +66,7 @@ class LargeMail:
     ) -> Receipt:
         """Until Graph has taken it. Raises GraphError, with TooLarge for what cannot go this way; TokenError."""
         content = draft_json(message, recipients, from_, message_id)
-        self._check(mailbox, message, content)
+        self._check(mailbox, content)
         errand = Errand(mailbox, login, deadline, message_id)
         draft = Draft(self._client, self._tries, self._clock, errand)
         try:
@@ -93,12 +93,10 @@ class LargeMail:
         now = self._clock.monotonic()
         self._denied = {mailbox: until for mailbox, until in self._denied.items() if until > now}
 
-    def _check(self, mailbox: str, message: Message, content: Content) -> None:
+    def _check(self, mailbox: str, content: Content) -> None:
         """Raises TooLarge for what needs no try."""
         fault = ""
-        if {"signature", "encryption"} & set(message.not_carried):
-            fault = "a signed or encrypted message cannot be cut into a draft and attachments without breaking it"
-        elif len(content) > self._configured_bytes:
+        if len(content) > self._configured_bytes:
             fault = "the text alone, without attachments, is over single_request_limit"
         elif self._denied.get(mailbox.casefold(), 0.0) > self._clock.monotonic():
             fault = _DENIED

@@ -15,7 +15,7 @@ from relay.sandbox.drafts import Drafts
 from relay.sandbox.graph_errors import endpoint
 from relay.sandbox.mailstore import MailStore
 from relay.sandbox.model import Answer, Request, SandboxSettings
-from relay.sandbox.rules import MAX_BODY, capture_ready_mime, json_object, media_type, read_json_form, read_mime
+from relay.sandbox.rules import MAX_BODY, media_type, read_json_form, read_mime_form
 from relay.sandbox.tokens import Tokens
 from relay.sandbox.uploads import UPLOAD_PATH, Uploads
 
@@ -47,10 +47,8 @@ class Graph:
             received_at=self.clock.now(),
             size=len(request.body),
         )
-        if media_type(request) == "text/plain":
-            captured = capture_ready_mime(read_mime(request.body), origin)
-        else:
-            captured = read_json_form(json_object(request), origin)
+        read = read_mime_form if media_type(request) == "text/plain" else read_json_form
+        captured = read(request.body, origin)
         if captured.save_to_sent:
             self.store.keep_sent(captured)
         self._capture(captured)

@@ -53,14 +53,19 @@ def json_object(request: Request) -> dict[str, Any]:
     """The JSON object in a body. Raises GraphError."""
     if media_type(request) != "application/json":
         raise GraphError(415, "UnsupportedMediaType", "The Content-Type of the request is not supported.")
-    payload = read_json(request.body)
+    return _object(request.body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    payload = read_json(body)
     if not isinstance(payload, dict):
         raise GraphError(400, "BadRequest", "A JSON object was expected.")
     return payload
 
 
-def read_json_form(payload: dict[str, Any], origin: Origin) -> Captured:
-    """The message in the payload of sendMail. Raises GraphError."""
+def read_json_form(body: bytes, origin: Origin) -> Captured:
+    """The message in a JSON payload of sendMail. Raises GraphError."""
+    payload = _object(body)
     for name in payload:
         if name not in ("message", "saveToSentItems"):
             raise GraphError(400, READ_ERROR, unknown_property(name, "sendMail"))
@@ -112,10 +117,15 @@ def read_mime(body: bytes) -> bytes:
         raise GraphError(400, "ErrorMimeContentInvalidBase64String", text) from None
 
 
+def read_mime_form(body: bytes, origin: Origin) -> Captured:
+    """The message in a MIME payload of sendMail. Raises GraphError."""
+    return capture_ready_mime(read_mime(body), origin)
+
+
 def capture_ready_mime(mime: bytes, origin: Origin) -> Captured:
     """The record of a message that is being sent, if its sender and recipients are allowed."""
     message = message_from_bytes(mime)
-    for sender in header_addresses(message, "From"):
+    for sender in (item for name in ("From", "Sender") for item in header_addresses(message, name)):
         check_sender(sender.name, sender.addr, origin)
     check_recipients([item.addr for name in ("To", "Cc", "Bcc") for item in header_addresses(message, name)])
     return capture_mime(origin, mime)

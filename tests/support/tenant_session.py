@@ -113,7 +113,6 @@ class TenantTokens:
         self.revoked = 0
 
     def get(self, login: Credentials, deadline: Deadline) -> Secret:
-        assert login is LOGIN
         if not self._token:
             self._token = Secret(self._tenant.app_token())
         return self._token

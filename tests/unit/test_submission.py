@@ -18,9 +18,7 @@ from relay.delivery import Delivery
 from relay.graph import errors
 from relay.graph.body import Content
 from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable, UpstreamError
-from relay.graph.large import LargeMail
 from relay.graph.mail import Receipt
-from relay.graph.retry import RetryPolicy
 from relay.identity import Client, Credentials, Identity
 from relay.loginlimit import LoginLimit
 from relay.smtp.envelope import Envelope
@@ -28,6 +26,7 @@ from relay.smtp.reply import Reject
 from relay.submission import Submission
 from tests.support.clock import FakeClock
 from tests.support.dialog import all_records, check_records
+from tests.support.graph_api import no_large_mail
 
 CLIENT = Client("192.168.1.20", "S1")
 ENVELOPE = Envelope("M1", "scanner@example.com", ("b@example.com",))
@@ -70,12 +69,6 @@ class FakeMailer:
         return self.receipt
 
 
-def large_mail(config: GraphConfig, clock: FakeClock) -> LargeMail:
-    """For what needs no request: the rest is tested on its own."""
-    policy = RetryPolicy(1, 0.5)
-    return LargeMail(None, None, policy, clock, config.single_request_limit_bytes)  # type: ignore[arg-type]
-
-
 class Scene:
     def __init__(self, access: AccessConfig | None = None, **settings: Any) -> None:
         self.clock = FakeClock()
@@ -89,7 +82,7 @@ class Scene:
                 self.tokens,  # type: ignore[arg-type]
                 self.clock,
             ),
-            Delivery(self.mailer, large_mail(config, self.clock), config),  # type: ignore[arg-type]
+            Delivery(self.mailer, no_large_mail(config, self.clock), config, self.clock),  # type: ignore[arg-type]
             GraphConfig(**settings).submit_timeout_s,
             self.clock,
         )
@@ -226,7 +219,7 @@ def test_what_one_request_cannot_hold() -> None:
 
 
 def test_save_to_sent_and_submit_timeout_are_the_configurations() -> None:
-    scene = Scene(save_to_sent=True, submit_timeout_s=7)
+    scene = Scene(save_to_sent=True, format="json", submit_timeout_s=7)
     scene.submit()
     assert scene.mailer.sent[0]["saveToSentItems"] is True
     assert scene.mailer.remaining == [7]

@@ -399,14 +399,6 @@ def test_a_mailbox_whose_upload_sessions_are_denied() -> None:
     assert scene.failing().attempts == 0
 
 
-@pytest.mark.parametrize("loss", ["signature", "encryption"])
-def test_what_is_signed_is_not_cut(loss: str) -> None:
-    scene = Scene()
-    failure = scene.failing(mail(file(5_000_000), not_carried=(loss,)))
-    assert (type(failure), failure.attempts) == (errors.TooLarge, 0)
-    assert scene.session.calls == []
-
-
 def test_a_text_over_the_limit() -> None:
     scene = Scene()
     failure = scene.failing(Message(body=Body("text", "x" * 4_000_000), attachments=(file(1),)))
