@@ -34,6 +34,7 @@ _SPARE_PLACES = 16
 _BACKLOG = 1024
 _PROXY_PATIENCE_S = 10.0
 _TURNED_AWAY_LINGER_S = 0.1  # it takes a place in the pool meanwhile, and has hardly said anything yet
+_CLEAN_UP_S = 6.0  # for sessions that are cut off in the middle and have to delete a draft at Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class SmtpServer:
                 "shutdown_timeout",
                 extra={"sessions": left, "reason": "closed in the middle; these clients will send again"},
             )
-        self._pool.kill(timeout=1)
+        self._pool.kill(timeout=_CLEAN_UP_S)
 
     def _handle(self, implicit_tls: bool, sock: socket.socket, peer: tuple[str, int]) -> None:
         set_no_delay(sock)
