@@ -9,9 +9,12 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import gevent
+import requests
 from gevent.event import Event
+from gevent.threadpool import ThreadPool
 
 from relay import __version__, logs
 from relay.accounts import Accounts
@@ -25,6 +28,7 @@ from relay.graph.client import GraphClient
 from relay.graph.entra import flow_of
 from relay.graph.errors import AppMisconfigured
 from relay.graph.http import EntraHttpClient, http_session
+from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
 from relay.graph.tokens import TokenSource
@@ -41,6 +45,7 @@ from relay.submission import Submission
 log = logging.getLogger(__name__)
 
 _PURGE_EVERY_S = 60.0
+_THREADS = 2  # for parsing large messages: they share one interpreter, more would only take turns
 
 
 @contextmanager
@@ -63,8 +68,9 @@ class _Generation:
     settings: SessionSettings
     accounts: Accounts
     tokens: TokenSource
-    login_limit: LoginLimit
+    large: LargeMail
     submission: Submission
+    http: tuple[requests.Session, ...]
 
 
 class Relay:
@@ -74,6 +80,10 @@ class Relay:
         """reload: reads the configuration again for SIGHUP; None where there is no file."""
         self._clock = Clock()
         self._reload = reload
+        # What was counted so far outlives a reload.
+        self._budget = Budget(config.limits.max_inflight_bytes)
+        self._login_limit = LoginLimit(config.access.auth_limit, self._clock)
+        self._threads = ThreadPool(_THREADS)
         self._now = self._build(config)
         door = Door(
             admits=lambda address: self._now.accounts.admits(address),
@@ -85,6 +95,9 @@ class Relay:
 
     def start(self) -> list[str]:
         """Listen, and say where. Raises OSError with an address in its text."""
+        gevent.signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
+        gevent.signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
+        gevent.signal_handler(signal.SIGHUP, self._on_reload)
         config = self._now.config
         sockets: list[socket.socket] = []
         try:
@@ -101,7 +114,8 @@ class Relay:
             (
                 Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),
                 Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
-                Task("purge_failed_logins", _PURGE_EVERY_S, lambda: self._now.login_limit.purge()),
+                Task("purge_denied_mailboxes", _PURGE_EVERY_S, lambda: self._now.large.purge()),
+                Task("purge_failed_logins", _PURGE_EVERY_S, self._login_limit.purge),
             ),
             self._clock,
         )
@@ -116,9 +130,6 @@ class Relay:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then drain."""
-        gevent.signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
-        gevent.signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
-        gevent.signal_handler(signal.SIGHUP, self._on_reload)
         self._stop.wait()
         self._server.drain(self._now.config.limits.shutdown_timeout_s)
         log.info("stopped")
@@ -138,18 +149,20 @@ class Relay:
         graph_session = http_session(graph.url, connections, graph.https_proxy.reveal(), graph.ca_bundle)
         flow = flow_of(entra, EntraHttpClient(entra_session, entra.authority), guard)
         tokens = TokenSource(flow.acquire, clock)
-        mailer = Mailer(
-            GraphClient(graph_session, graph.url, guard),
-            tokens,
-            RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000),
-            clock,
-        )
+        client = GraphClient(graph_session, graph.url, guard)
+        policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000)
+        mailer = Mailer(client, tokens, policy, clock)
+        large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes)
         accounts = Accounts(config, _verify_in_thread)
-        budget = Budget(config.limits.max_inflight_bytes)
-        login_limit = LoginLimit(config.access.auth_limit, clock)
-        authenticator = Authenticator(accounts, login_limit, tokens, clock)
-        submission = Submission(authenticator, Delivery(mailer, graph, clock), graph.submit_timeout_s, clock)
-        return _Generation(config, _session_settings(config, budget), accounts, tokens, login_limit, submission)
+        authenticator = Authenticator(accounts, self._login_limit, tokens, clock)
+        delivery = Delivery(mailer, large, graph, clock, self._in_thread)
+        submission = Submission(authenticator, delivery, graph.submit_timeout_s, clock)
+        settings = _session_settings(config, self._budget)
+        return _Generation(config, settings, accounts, tokens, large, submission, (entra_session, graph_session))
+
+    def _in_thread(self, work: Callable[[], Any]) -> Any:
+        """What work gives, with the event loop going on meanwhile."""
+        return self._threads.apply(work)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         now = self._now
@@ -174,15 +187,26 @@ class Relay:
             new = self._build(config)
             logs.set_up(config.log)
         except (ConfigError, AppMisconfigured, OSError) as fault:
+            self._reopen_log()  # which may have been rotated all the same
             for line in str(fault).splitlines():
                 log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
             return
-        old, self._now = self._now.config, new
+        old, self._now = self._now, new
+        self._budget.limit = config.limits.max_inflight_bytes
+        self._login_limit.limit = config.access.auth_limit
+        for session in old.http:
+            session.close()  # what is in use goes on, and is closed behind it
         for warning in config.warnings:
             log.warning("config", extra={"reason": warning})
-        for name in _needs_restart(old, config):
+        for name in _needs_restart(old.config, config):
             log.warning("restart_needed", extra={"reason": f"{name} changes only with a restart"})
         log.info("reloaded")
+
+    def _reopen_log(self) -> None:
+        try:
+            logs.set_up(self._now.config.log)
+        except OSError as fault:
+            log.error("reload_failed", extra={"reason": f"the log file cannot be opened: {fault.strerror}"})
 
 
 def _session_settings(config: Config, budget: Budget) -> SessionSettings:

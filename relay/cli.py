@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -128,7 +129,14 @@ def _check(path: Path, key_file: str | None) -> int:
     return 0
 
 
+def _mind_signals() -> None:
+    """Until the relay listens to signals itself: a stop is no fault, and a reload has nothing to reload yet."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 def _run(path: Path, key_file: str | None) -> int:
+    _mind_signals()
     config = configfile.load(path, key_file=key_file)
     if not _open_log(config):
         return 1
@@ -148,9 +156,10 @@ def _sandbox(options: argparse.Namespace) -> int:
     from relay.sandbox.capture import summary
     from relay.sandbox.server import Sandbox, SandboxSettings
 
+    _mind_signals()
     with tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-") as directory:
         upstream = Sandbox(
-            SandboxSettings(save_dir=options.save),
+            SandboxSettings(permissions=frozenset({"Mail.Send", "Mail.ReadWrite"}), save_dir=options.save),
             Path(directory),
             on_message=lambda captured: print(summary(captured), flush=True),
         )
@@ -199,9 +208,9 @@ def _hash_password() -> int:
     if sys.stdin.isatty():
         password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
     else:
-        lines = sys.stdin.read().splitlines()
-        password = lines[0] if lines else ""
-        again = lines[1] if len(lines) > 1 else password
+        lines = [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
+        password = lines[0]
+        again = (lines[1] if len(lines) > 1 else "") or password
     if not password or password != again:
         print("graph-smtp-relay: the password is empty, or the two differ", file=sys.stderr)
         return 2

@@ -27,6 +27,7 @@ from relay.vault import PREFIX, Vault, VaultFault
 
 T = TypeVar("T")
 Values = dict[str, Any]  # by path in the table; what the file does not say is not in it
+Given = Mapping[str, tuple[int, yaml.Node]]  # line and value of each key of a mapping
 Noted = tuple[int, str]  # line, "KEY: what is wrong"
 
 KEYS: dict[str, Key] = {key.path: key for key in keys_of(Config)}
@@ -91,11 +92,12 @@ def parse(
     return dataclasses.replace(_build(Config, values), warnings=_lines(name, reader.warnings))
 
 
-def _needs(beside: Mapping[str, tuple[int, yaml.Node]], key: Key) -> bool:
-    """Whether the flow that stands beside a key needs it."""
-    _, node = beside.get("flow", (0, None))
-    flow = node.value if isinstance(node, yaml.ScalarNode) and node.value in FLOWS else FLOWS[0]
-    return not key.flows or flow in key.flows
+def _needs(key: Key, beside: Given, values: Values) -> bool:
+    """Whether the flow that stands beside a key needs it, and nothing else there takes its place."""
+    _, instead = beside.get(key.unless, (0, None))
+    if instead is not None and not is_nothing(instead) and instead.value:
+        return False
+    return not key.flows or (values.get("flow") or FLOWS[0]) in key.flows  # the table has the flow first
 
 
 def _lines(name: str, noted: list[Noted]) -> tuple[str, ...]:
@@ -249,7 +251,7 @@ class _Reader:
             start, child = given.get(name, (line, None))
             if name in keys:
                 with self.noting(start, prefix + name):
-                    values[name] = self.entry(child, keys[name], prefix + name, given)
+                    values[name] = self.entry(child, keys[name], prefix + name, given, values)
                 continue
             below = {path.removeprefix(f"{name}."): key for path, key in keys.items() if path.startswith(f"{name}.")}
             if any(key.available for key in below.values()):
@@ -289,12 +291,12 @@ class _Reader:
             hint = " (it belongs to the top level, without indentation)"
         self.faults.append((self.lines[place], f"{place}: unknown key{hint}"))
 
-    def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Mapping[str, tuple[int, yaml.Node]]) -> Any:
+    def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Given, values: Values) -> Any:
         """The value of one key, None where the file says nothing. Raises BadValue."""
         if node is not None and not key.available:
             raise BadValue(_NOT_YET)
         value = None if node is None or is_nothing(node) else self.value(node, key, place)
-        if value is None and key.required and key.unless not in beside and _needs(beside, key):
+        if value is None and key.required and _needs(key, beside, values):
             raise BadValue("required value is missing")
         return value
 
@@ -319,6 +321,8 @@ class _Reader:
     def bare(self, node: yaml.Node, key: Key) -> Any:
         """A boolean or an integer: written without quotes, as in the seed."""
         text = node.value if is_text(node) else ""
+        if key.kind == "boolean" and key.zero_is_default and text == "0":
+            return None
         value = configvalue.integer(text, key) if key.kind == "integer" else configvalue.boolean(text)
         if is_quoted(node):
             raise BadValue(f"must be {'a number' if key.kind == 'integer' else 'true or false'}; remove the quotes")

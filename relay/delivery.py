@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-import binascii
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
 
 from relay.clock import Clock, Deadline
 from relay.config import GraphConfig
-from relay.graph.errors import MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.body import Base64, Content
+from relay.graph.errors import GraphError, MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
 from relay.identity import Identity, is_allowed
-from relay.message.form import Form, choose_form
+from relay.message.address import canonical
+from relay.message.form import KEPT_COPY, Form, choose_form
 from relay.message.lineends import normalised
 from relay.message.mimeform import Stamp, mime_form
 from relay.message.model import Address, Message, Recipients, SenderNotAllowed
@@ -22,14 +26,16 @@ from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
 from relay.smtp.envelope import Envelope
 
-_CONTENT_TYPES: dict[Form, str] = {"json": "application/json", "mime": "text/plain"}
+T = TypeVar("T")
+_LARGE_BYTES = 262_144  # some 5 ms of parsing
+_CONTENT_TYPES: dict[str, str] = {"json": "application/json", "mime": "text/plain"}
 
 
 @dataclass(slots=True)
 class Account:
     """What became of one message, for its log line; filled on the way, so that a failure can tell too."""
 
-    form: Form = "json"
+    form: Form | Literal["draft"] = "json"
     form_reason: str = ""
     mailbox: str = ""
     subject: str | None = None
@@ -51,13 +57,31 @@ class _Mail:
     mailbox: str
 
 
+def _here(work: Callable[[], Any]) -> Any:
+    return work()
+
+
 class Delivery:
     """Sends messages by the configuration."""
 
-    def __init__(self, mailer: Mailer, config: GraphConfig, clock: Clock) -> None:
+    def __init__(
+        self,
+        mailer: Mailer,
+        large: LargeMail,
+        config: GraphConfig,
+        clock: Clock,
+        in_thread: Callable[[Callable[[], Any]], Any] = _here,
+    ) -> None:
+        """in_thread: does work in a thread and gives what it gave."""
         self._mailer = mailer
+        self._large = large
         self._config = config
         self._clock = clock
+        self._in_thread = in_thread
+
+    def _aside(self, size: int, work: Callable[[], T]) -> T:
+        """What work gives; a large message is worked on in a thread, or it would stop everybody else."""
+        return work() if size < _LARGE_BYTES else cast(T, self._in_thread(work))
 
     def deliver(
         self, envelope: Envelope, content: bytes, identity: Identity, deadline: Deadline, account: Account
@@ -68,15 +92,22 @@ class Delivery:
             mail = self._rewrite(mail, account)
         try:
             return self._send(mail, deadline, account)
-        except SendAsDenied:
-            if self._config.sender_rewrite != "on_denied" or mail.from_.addr.lower() == mail.mailbox.lower():
+        except SendAsDenied as fault:
+            denied = fault
+            if self._config.sender_rewrite != "on_denied" or canonical(mail.from_.addr) == canonical(mail.mailbox):
                 raise
-        return self._send(self._rewrite(mail, account), deadline, account)
+        try:
+            receipt = self._send(self._rewrite(mail, account), deadline, account)
+        except GraphError as failure:
+            failure.attempts += denied.attempts
+            raise
+        return dataclasses.replace(receipt, attempts=receipt.attempts + denied.attempts)
 
     def _read(self, envelope: Envelope, content: bytes, identity: Identity, account: Account) -> _Mail:
         """What is to be sent, from whom and to whom; refused here when it must not be."""
         content = normalised(content)
-        message = parse(content, strict_attachments=self._config.strict_attachments)
+        strict = self._config.strict_attachments
+        message = self._aside(len(content), lambda: parse(content, strict_attachments=strict))
         account.subject, account.warnings = message.subject, message.warnings
         from_ = from_address(message, envelope.reverse_path, identity.mailbox)
         account.mailbox = identity.mailbox or from_.addr
@@ -95,29 +126,54 @@ class Delivery:
 
     def _send(self, mail: _Mail, deadline: Deadline, account: Account) -> Receipt:
         choice = choose_form(mail.message, self._config.format, save_to_sent=self._config.save_to_sent)
-        octets = self._written(mail, choice.form, choice.reason, account)
-        if len(octets) > self._config.single_request_limit_bytes and choice.json_will_do:
-            octets = self._written(mail, "json", "too large for MIME in one request", account)
-        if len(octets) > self._config.single_request_limit_bytes:
-            return self._send_large(mail, len(octets), deadline, account)
+        content = self._written(mail, choice.form, choice.reason, account)
+        if len(content) > self._large.limit_bytes and choice.json_will_do:
+            content = self._written(mail, "json", "too large for MIME in one request", account)
+        if len(content) > self._large.limit_bytes:
+            return self._send_large(mail, len(content), deadline, account)
         content_type = _CONTENT_TYPES[account.form]
-        return self._mailer.send(mail.mailbox, octets, content_type, mail.identity.login, deadline, mail.message_id)
+        try:
+            return self._mailer.send(
+                mail.mailbox, content, content_type, mail.identity.login, deadline, mail.message_id
+            )
+        except TooLarge:
+            if not mail.message.attachments or _is_sealed(mail.message):  # a draft would be as large, or broken
+                raise
+        receipt = self._send_large(mail, len(content), deadline, account)
+        self._large.lower_limit(len(content), mail.message_id)
+        return receipt
 
-    def _written(self, mail: _Mail, form: Form, reason: str, account: Account) -> bytes:
+    def _written(self, mail: _Mail, form: Form, reason: str, account: Account) -> Content:
         """The body of a sendMail request in this form, which the log line then names."""
         account.form, account.form_reason = form, reason
         if form == "json":
-            octets, account.not_carried = send_mail_json(
-                mail.message, mail.recipients, mail.from_, save_to_sent=self._config.save_to_sent
+            save = self._config.save_to_sent
+            content, account.not_carried = self._aside(
+                len(mail.content),
+                lambda: send_mail_json(mail.message, mail.recipients, mail.from_, save_to_sent=save),
             )
-            return octets
+            return content
         stamp = Stamp(mail.mailbox, self._clock.now(), mail.message_id)
-        mime, account.not_carried = mime_form(mail.content, mail.message, mail.recipients, mail.from_, stamp)
-        return binascii.b2a_base64(mime, newline=False)
+        mime, account.not_carried = self._aside(
+            len(mail.content),
+            lambda: mime_form(mail.content, mail.message, mail.recipients, mail.from_, stamp),
+        )
+        return Content((Base64(mime),))
 
     def _send_large(self, mail: _Mail, size: int, deadline: Deadline, account: Account) -> Receipt:
-        """A message that one request cannot hold: a draft and upload sessions, one day."""
-        raise TooLarge(
-            f"the request of {size} octets is over single_request_limit "
-            f"({self._config.single_request_limit_bytes}); upload sessions are not available in this version"
+        """A message that one request cannot hold: as a draft, in JSON, attachment by attachment."""
+        if _is_sealed(mail.message):
+            raise TooLarge(
+                f"the request of {size} octets is over single_request_limit ({self._large.limit_bytes}), and "
+                "what is signed or encrypted cannot be cut into a draft and attachments"
+            )
+        copy = "" if self._config.save_to_sent else KEPT_COPY
+        self._written(mail, "json", f"too large for one request{copy}", account)  # for what JSON does not carry
+        account.form = "draft"
+        return self._large.send(
+            mail.mailbox, mail.message, mail.recipients, mail.from_, mail.identity.login, deadline, mail.message_id
         )
+
+
+def _is_sealed(message: Message) -> bool:
+    return not {"signature", "encryption"}.isdisjoint(message.not_carried)

@@ -47,6 +47,7 @@ FIELDS = (
     "possible_duplicate",
     "rewritten_from",
     "not_carried",
+    "limit_bytes",
     "address",
     "version",
     "path",

@@ -17,7 +17,7 @@ from relay.message.model import Message
 Form = Literal["json", "mime"]
 
 TEXT_ALTERNATIVE = "text alternative"  # of an HTML body: Exchange makes its own, so this loss decides nothing
-_KEPT_COPY = "; a copy stays in Sent Items"
+KEPT_COPY = "; a copy stays in Sent Items"
 
 
 class Choice(NamedTuple):
@@ -33,7 +33,7 @@ def choose_form(message: Message, graph_format: str, *, save_to_sent: bool) -> C
 
     MIME keeps all but always leaves a copy in Sent Items; JSON alone can go without one.
     """
-    copy = "" if save_to_sent else _KEPT_COPY
+    copy = "" if save_to_sent else KEPT_COPY
     if graph_format == "json":
         return Choice("json", "graph_format")
     if graph_format == "mime":

@@ -40,6 +40,7 @@ _CARRIED = {  # and Bcc, which is neither carried nor named
     *(_DELIVERY_RECEIPT, "reply-to", "to", "cc", "bcc", "resent-bcc", "mime-version"),
 }
 _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
+_MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
 
@@ -187,7 +188,8 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
         if key in _CARRIED:
             values.setdefault(key, []).append(raw)
         elif key.startswith("x-") and not key.startswith("x-ms-exchange-"):
-            x_headers.append((name, decode_words(field_text(raw))))
+            value = decode_words(field_text(raw)) if len(x_headers) < _MOST_READ else ""
+            x_headers.append((name, value))
         elif not key.startswith("content-"):
             unplaced.setdefault(key, name)
 
@@ -196,7 +198,7 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
 
     def addresses(name: str) -> tuple[Address, ...]:
         """Of all fields of this name: a second To is wrong, but who stands there is meant."""
-        return parse_address_list(", ".join(field_text(raw) for raw in values.get(name, ())))
+        return parse_address_list(", ".join(field_text(raw) for raw in values.get(name, ())[:_MOST_READ]))
 
     reply_to = addresses("reply-to")
     if "reply-to" in values and not reply_to:
