@@ -526,6 +526,23 @@ def test_a_certificate_goes_instead_of_a_secret(tmp_path: Path) -> None:
     assert read(text, directory=tmp_path).entra.client_certificate == str(tmp_path / "app.pem")
 
 
+@pytest.mark.usefixtures("all_available")
+def test_no_repr_shows_a_secret() -> None:
+    """Of the whole tree and of each branch, and in a traceback's usual form."""
+    encoded = hash_password("S3CRET")
+    text = (
+        f"{APP}fallback_smtp_user: u\nfallback_smtp_pass: S3CRET\nhttps_proxy: http://u:S3CRET@proxy:3128\n"
+        f"admin_password_hash: '{encoded}'\n"
+        f"users:\n  - {{username: s, password_hash: '{encoded}', mailbox: s@example.com}}\n"
+    )
+    config = read(text)
+    assert config.access.fallback_password.reveal() == "S3CRET"
+    branches = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    for shown in (repr(config), str(config), f"{config}", *map(repr, branches)):
+        assert "S3CRET" not in shown
+        assert encoded[-20:] not in shown
+
+
 def test_secrets_are_not_pickled() -> None:
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(read(APP))
