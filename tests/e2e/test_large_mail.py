@@ -7,6 +7,7 @@ import base64
 import random
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,7 @@ def test_sent_although_nobody_said_so(tmp_path: Path, upstream: Upstream, login:
 def test_a_stop_in_the_middle_leaves_no_draft(tmp_path: Path, upstream: Upstream, login: Login) -> None:
     with RelayProcess(tmp_path, config_for(upstream, **KEYS, shutdown_timeout=1)) as relay:
         upstream.fault(kind="upload", user=login.user, hang=True)
-        with relay.smtp(login.user, login.password) as client:
+        with closing(relay.smtp(login.user, login.password)) as client:
             client.mail(login.user)
             client.rcpt(RECIPIENT)
             client.putcmd("data")
