@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ from relay.submission import Submission
 log = logging.getLogger(__name__)
 
 _PURGE_EVERY_S = 60.0
+_SPARE_FILES = 64  # listeners, log, libraries, and clients that are being turned away
 
 
 @contextmanager
@@ -86,6 +88,7 @@ class Relay:
     def start(self) -> list[str]:
         """Listen, and say where. Raises OSError with an address in its text."""
         config = self._now.config
+        _allow_files(config.limits.max_connections)
         sockets: list[socket.socket] = []
         try:
             for where in (*config.listen.addresses, *config.tls.implicit_addresses):
@@ -183,6 +186,19 @@ class Relay:
         for name in _needs_restart(old, config):
             log.warning("restart_needed", extra={"reason": f"{name} changes only with a restart"})
         log.info("reloaded")
+
+
+def _allow_files(connections: int) -> None:
+    """Each session has a socket, and may need one to Entra ID or Graph; many services start with 1024 in all."""
+    wanted = 2 * connections + _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        reason = f"max_connections may need {wanted} open files and the system allows {hard}; raise LimitNOFILE"
+        log.warning("config", extra={"reason": reason})
 
 
 def _session_settings(config: Config, budget: Budget) -> SessionSettings:

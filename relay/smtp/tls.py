@@ -39,6 +39,7 @@ def say_goodbye(sock: ssl.SSLSocket) -> None:
 
 HUNG_UP = "the client hung up during the handshake"
 _WHY = {
+    "UNEXPECTED_EOF_WHILE_READING": HUNG_UP,
     "UNSUPPORTED_PROTOCOL": "the client speaks only TLS versions older than tls.min_version",
     "NO_SHARED_CIPHER": "the client knows none of our ciphers; an old device may need tls.min_version TLSv1",
     "HTTP_REQUEST": "the client speaks HTTP",
