@@ -101,8 +101,13 @@ open_ = precondition(lambda self: not self.model.closed)
 class Dialogues(RuleBasedStateMachine):
     """One session, and a client that says anything in any order."""
 
-    @initialize(anonymous=st.booleans(), tls=st.sampled_from([False, False, True]))
-    def connect(self, anonymous: bool, tls: bool) -> None:
+    @initialize(
+        anonymous=st.booleans(),
+        tls=st.sampled_from([False, False, False, True]),
+        steps=st.integers(0, 4),
+    )
+    def connect(self, anonymous: bool, tls: bool, steps: int) -> None:
+        """steps: how far the client goes before it begins to say anything in any order."""
         self.model = Model(anonymous, tls)
         self.backend = MemoryBackend(anonymous=anonymous)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
@@ -111,6 +116,20 @@ class Dialogues(RuleBasedStateMachine):
         self.client, _ = self.stack.enter_context(serving(Setting(session), self.backend, whole))
         self.lines = self.client.makefile("rb")
         self.model.answer("220")
+        for _ in range(steps):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The next command of a client that knows what it does."""
+        model = self.model
+        if not model.greeted:
+            self._greet("EHLO c")
+        elif not (model.logged_in or model.anonymous or model.tls):
+            self._log_in([f"AUTH PLAIN {PLAIN}"], ["235 2.7.0"])
+        elif model.transaction is None:
+            self._begin("<a@example.com>", "MAIL FROM:")
+        elif not model.transaction.chunking:
+            self._address("<b@example.com>")
 
     def teardown(self) -> None:
         if hasattr(self, "stack"):
@@ -148,6 +167,9 @@ class Dialogues(RuleBasedStateMachine):
     @open_
     @rule(verb=st.sampled_from(["EHLO c", "ehlo", "HELO c", "Helo"]))
     def hello(self, verb: str) -> None:
+        self._greet(verb)
+
+    def _greet(self, verb: str) -> None:
         self.say(verb, "250")
         self.model.greeted = True
         self.model.transaction = None
@@ -188,7 +210,19 @@ class Dialogues(RuleBasedStateMachine):
         self.say("RSET", OK)
         self.model.transaction = None
 
-    @precondition(lambda self: not self.model.closed and self.model.bad + self.model.delivered > 3)
+    @open_
+    @rule()
+    def go_on(self) -> None:
+        """Some sense in it, or few dialogues would come as far as a message."""
+        self._go_on()
+
+    @open_
+    @rule(how_many=st.integers(1, 4))
+    def go_on_further(self, how_many: int) -> None:
+        for _ in range(how_many):
+            self._go_on()
+
+    @precondition(lambda self: not self.model.closed and self.model.bad > 12)
     @rule()
     def quit(self) -> None:
         self.say("QUIT", "221 2.0.0")
@@ -225,7 +259,9 @@ class Dialogues(RuleBasedStateMachine):
         )
     )
     def auth(self, lines: tuple[Sequence[str], Sequence[str]]) -> None:
-        sent, answers = lines
+        self._log_in(*lines)
+
+    def _log_in(self, sent: Sequence[str], answers: Sequence[str]) -> None:
         if self.model.tls:
             self.say(sent[0], "538 5.7.11")
         elif not self.model.greeted or self.model.logged_in or self.model.transaction is not None:
@@ -245,6 +281,9 @@ class Dialogues(RuleBasedStateMachine):
     @open_
     @rule(sender=st.sampled_from([*SENDERS, UTF8_SENDER]), verb=st.sampled_from(["MAIL FROM:", "mail from: "]))
     def mail(self, sender: str, verb: str) -> None:
+        self._begin(sender, verb)
+
+    def _begin(self, sender: str, verb: str) -> None:
         status = self._may_not_mail() or SENDERS.get(sender, "250 2.1.0")
         self.say(verb + sender, status)
         if status == "250 2.1.0":
@@ -253,6 +292,9 @@ class Dialogues(RuleBasedStateMachine):
     @open_
     @rule(recipient=st.sampled_from([*RECIPIENTS, UTF8_RECIPIENT]))
     def rcpt(self, recipient: str) -> None:
+        self._address(recipient)
+
+    def _address(self, recipient: str) -> None:
         transaction = self.model.transaction
         if transaction is None or transaction.chunking:
             return self.say(f"RCPT TO:{recipient}", WRONG_ORDER)
@@ -264,7 +306,7 @@ class Dialogues(RuleBasedStateMachine):
                 transaction.recipients += 1
         return self.say(f"RCPT TO:{recipient}", status)
 
-    @open_
+    @precondition(lambda self: not self.model.closed and (self.model.ready() or self.model.bad < 4))
     @rule(
         lines=st.lists(st.sampled_from(["text", ".dot", "", "QUIT", "RSET\n.\nMAIL FROM:<>", "x" * 50]), max_size=3),
         outcome=st.sampled_from(list(OUTCOMES)),
@@ -286,7 +328,7 @@ class Dialogues(RuleBasedStateMachine):
             assert self._delivered() == content
         return None
 
-    @open_
+    @precondition(lambda self: not self.model.closed and (self.model.ready() or self.model.bad < 4))
     @rule(
         chunk=st.sampled_from([b"", b"text", b"QUIT\r\n.\r\n", b".\r\nRSET\r\n", b"x" * 40, b"x" * 61]),
         last=st.booleans(),
