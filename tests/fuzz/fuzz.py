@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the target under atheris: `make fuzz`. Arguments are libFuzzer's. Without atheris it says so and ends well."""
 
-
 from __future__ import annotations
 
 import logging
