@@ -21,6 +21,7 @@ from typing import Any
 from tests.e2e.clients import NODE_DIRECTORY, _run
 from tests.e2e.conftest import Login
 
+NODEMAILER = NODE_DIRECTORY / "node_modules" / "nodemailer"
 PHPMAILER = Path("/usr/share/php/libphp-phpmailer")
 SCRIPTS = Path(__file__).with_name("scripts")
 SECURITIES = ("plain", "STARTTLS", "implicit TLS")
@@ -252,11 +253,12 @@ SENDERS = (
     Sender("msmtp", by_msmtp, "msmtp", "msmtp", ("msmtp", "--version")),
     Sender("s-nail", by_s_nail, "s-nail", "s-nail", ("s-nail", "--version")),
     Sender(
-        "nodemailer", by_nodemailer, "node", "nodejs, and npm install in tests/e2e/node", ("node", "-p", f"require('{NODE_DIRECTORY}/node_modules/nodemailer/package.json').version"),
-        (NODE_DIRECTORY / "node_modules" / "nodemailer",),
+        "nodemailer", by_nodemailer, "node", "nodejs, and npm install in tests/e2e/node",
+        ("node", "-p", f"require('{NODEMAILER}/package.json').version"), (NODEMAILER,),
     ),
     Sender(
-        "PHPMailer", by_phpmailer, "php", "php-cli libphp-phpmailer", ("php", "-r", f"require '{PHPMAILER}/autoload.php'; echo PHPMailer\\PHPMailer\\PHPMailer::VERSION;"),
+        "PHPMailer", by_phpmailer, "php", "php-cli libphp-phpmailer",
+        ("php", "-r", f"require '{PHPMAILER}/autoload.php'; echo PHPMailer\\PHPMailer\\PHPMailer::VERSION;"),
         (PHPMAILER,),
     ),
     Sender(
