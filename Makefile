@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?=
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 
-.PHONY: help run test lint format types check cover bench docs clean
+.PHONY: help run test lint format types check cover bench fuzz docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -37,6 +38,12 @@ cover: $(VENV)/developed ## the tests again, with branch coverage
 
 bench: $(VENV)/developed ## measure speed and memory (some minutes)
 	$(BIN)/python tests/bench/bench.py
+
+fuzz: $(VENV)/developed ## feed random octets to the SMTP side for FUZZ_SECONDS
+	$(BIN)/python -m pip install --quiet atheris || true
+	@mkdir -p build/fuzz
+	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -print_final_stats=1 \
+		-artifact_prefix=build/ build/fuzz tests/fuzz/corpus
 
 docs: $(VENV)/installed ## write conf/config.yaml and docs/configuration.md anew from the table of keys
 	$(BIN)/python packaging/make_config_docs.py

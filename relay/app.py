@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 
 _PURGE_EVERY_S = 60.0
 _THREADS = 2  # for parsing large messages: they share one interpreter, more would only take turns
+_SPARE_FILES = 64  # listeners, log, libraries, and clients that are being turned away
 
 
 @contextmanager
@@ -99,6 +101,7 @@ class Relay:
         gevent.signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
         gevent.signal_handler(signal.SIGHUP, self._on_reload)
         config = self._now.config
+        _allow_files(config.limits.max_connections)
         sockets: list[socket.socket] = []
         try:
             for where in (*config.listen.addresses, *config.tls.implicit_addresses):
@@ -207,6 +210,19 @@ class Relay:
             logs.set_up(self._now.config.log)
         except OSError as fault:
             log.error("reload_failed", extra={"reason": f"the log file cannot be opened: {fault.strerror}"})
+
+
+def _allow_files(connections: int) -> None:
+    """Each session has a socket, and may need one to Entra ID or Graph; many services start with 1024 in all."""
+    wanted = 2 * connections + _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        reason = f"max_connections may need {wanted} open files and the system allows {hard}; raise LimitNOFILE"
+        log.warning("config", extra={"reason": reason})
 
 
 def _session_settings(config: Config, budget: Budget) -> SessionSettings:

@@ -191,7 +191,7 @@ def _serve(relay: Relay, started: Callable[[list[str]], None] | None = None) -> 
 
 
 def _tls_cert(options: argparse.Namespace) -> int:
-    from relay.selfsigned import write_pair
+    from relay.selfsigned import BadName, write_pair
 
     try:
         names = options.name or [socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"]
@@ -199,6 +199,9 @@ def _tls_cert(options: argparse.Namespace) -> int:
     except OSError as fault:
         print(f"graph-smtp-relay: {fault.filename}: {fault.strerror}", file=sys.stderr)
         return 1
+    except BadName as fault:
+        print(f"graph-smtp-relay: --name {fault}: neither a host name nor an IP address", file=sys.stderr)
+        return 2
     print(f"tls:\n  cert_file: {cert_file.absolute()}\n  key_file: {key_file.absolute()}")
     return 0
 

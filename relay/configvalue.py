@@ -25,6 +25,7 @@ _PROXY = re.compile(rf"https?://(?:[^\s/@]+@)?({_HOST}):([0-9]{{1,5}})/?", re.IG
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45}(?:%[\w.-]+)?)\]|([^\[\]:]*)):([0-9]{1,5})", re.ASCII)
 _INTEGER = re.compile(r"[-+]?(?:0x[0-9a-f]{1,16}|0o[0-7]{1,20}|0b[01]{1,64}|[0-9]{1,20})", re.IGNORECASE)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,20}|[0-9]{1,20}(?:\.[0-9]{0,20})?)(?:e[-+]?[0-9]{1,2})?", re.IGNORECASE)
+_MAPPED_PREFIX = 96  # RFC 4291 §2.5.5.2
 _UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # surrogates: octets of the environment that are not UTF-8
 
 _BOOLEANS = {
@@ -107,7 +108,7 @@ def address(text: str) -> ListenAddress:
 
 
 def network(text: str) -> Network:
-    """A CIDR block or a single address."""
+    """A CIDR block or a single address. An IPv4-mapped one is that of IPv4, as clients are looked at."""
     try:
         block = ipaddress.ip_network(text, strict=False)
         first = ipaddress.ip_address(text.partition("/")[0])
@@ -115,6 +116,9 @@ def network(text: str) -> Network:
         raise BadValue("must be a network such as 10.0.5.0/24, or a single address") from None
     if first != block.network_address:
         raise BadValue(f"has bits set behind the prefix; the network is {block}")
+    mapped = first.ipv4_mapped if isinstance(first, ipaddress.IPv6Address) else None
+    if mapped is not None and block.prefixlen >= _MAPPED_PREFIX:
+        return ipaddress.IPv4Network((mapped, block.prefixlen - _MAPPED_PREFIX))
     return block
 
 
@@ -208,6 +212,10 @@ def check_key_pair(cert_file: str, key_file: str) -> None:
         raise BadValue("is not the key of tls.cert_file")
     if "DECRYPT" in reason or "PASSWORD" in reason:
         raise BadValue("is protected by a pass phrase; store it without one, readable for the service alone")
+    if "TOO_SMALL" in reason or "TOO_WEAK" in reason:
+        raise BadValue(
+            "or tls.cert_file is too weak for OpenSSL; make them anew, such as with graph-smtp-relay tls-cert"
+        )
     if reason:
         raise BadValue("tls.cert_file and tls.key_file are not a certificate chain and its private key in PEM form")
 

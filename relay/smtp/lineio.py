@@ -7,6 +7,7 @@ Command lines may end in CR LF or, for old devices, in a bare LF. Mail data ends
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -224,6 +225,8 @@ class LineIO:
                 self._socket = context.wrap_socket(self._socket, server_side=True)
         except (OSError, ValueError) as fault:
             raise TlsFailed(tls.why_failed(fault)) from fault
+        if not self.tls_version():  # of a client that is gone, OpenSSL asks no handshake, and its octets would count
+            raise TlsFailed(tls.HUNG_UP)
 
     def tls_version(self) -> str:
         """`TLSv1.3`, or empty without TLS."""
@@ -231,12 +234,14 @@ class LineIO:
 
     def hang_up(self) -> None:
         """End it from another greenlet: whoever reads here gets Disconnected."""
+        self._end_tls()
         with suppress(OSError, ValueError):  # gone already
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def linger(self, seconds: float) -> None:
         """Read on for a moment: closing over unread input would reset our last reply away (RFC 1122 §4.2.2.13)."""
         patience = Deadline(self._clock, seconds)
+        self._end_tls()
         with suppress(OSError, ValueError):  # gone already
             self._socket.shutdown(socket.SHUT_WR)
             while patience.remaining() > 0:
@@ -246,10 +251,14 @@ class LineIO:
 
     def close(self) -> None:
         """The end of the connection; over TLS with close_notify."""
-        if isinstance(self._socket, ssl.SSLSocket):
-            tls.say_goodbye(self._socket)
+        self._end_tls()
         with suppress(OSError):
             self._socket.close()
+
+    def _end_tls(self) -> None:
+        """Without close_notify a client cannot tell our end from an attacker's (RFC 8446 §6.1)."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            tls.say_goodbye(self._socket)
 
     def _rest(self) -> bytes:
         """What is in the buffer and not used yet, taken out."""
@@ -290,9 +299,12 @@ class LineIO:
 
 
 def unmapped(address: str) -> str:
-    """The IPv4 address inside an IPv4-mapped IPv6 one, without a zone; anything else as it is."""
+    """The IPv4 address inside an IPv4-mapped IPv6 one, however written; anything else as it is, but for a zone."""
     address = address.partition("%")[0]
-    return address[7:] if address.startswith("::ffff:") and "." in address else address
+    if not address.lower().startswith("::ffff:"):
+        return address
+    mapped = ipaddress.IPv6Address(address).ipv4_mapped
+    return address if mapped is None else str(mapped)
 
 
 def set_no_delay(sock: socket.socket) -> None:

@@ -177,15 +177,17 @@ class Session:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("smtp_reply", extra=self._facts(reply=str(reply)))
         self._io.write(reply.octets)
-        self._closing = self._closing or reply.close
+        if reply.close:
+            self._closing = True
+            self.cut_short = self.cut_short or reply is not replies.BYE
         if reply.code in _BAD_COMMAND_CODES:
             self._bad_commands += 1
             if self._bad_commands >= MAX_BAD_COMMANDS:
-                self._end(replies.TOO_MANY_BAD_COMMANDS)
+                self.write_reply(replies.TOO_MANY_BAD_COMMANDS)
         elif reply.code == 535:
             self._failed_logins += 1
             if self._failed_logins >= MAX_FAILED_LOGINS:
-                self._end(replies.TOO_MANY_FAILED_LOGINS)
+                self.write_reply(replies.TOO_MANY_FAILED_LOGINS)
 
     def _one_command(self) -> None:
         try:
@@ -257,7 +259,8 @@ class Session:
 
     def _start_tls(self) -> None:
         """RFC 3207 §4.2: whatever was said before the handshake is forgotten."""
-        assert self._settings.tls is not None  # noqa: S101 - the verb is not there without it
+        if self._settings.tls is None:  # a reload took the certificate away from a port that listens yet
+            raise TlsFailed("tls.cert_file is not set any more; restart to close this port")
         self._io.start_tls(self._settings.tls)
         self._in_tls = True
         self._greeted = False
@@ -385,12 +388,8 @@ class Session:
 
     # Ends
 
-    def _end(self, reply: Reply) -> None:
-        self.write_reply(reply)
-        self._closing = self.cut_short = True
-
     def _farewell(self, reply: Reply) -> None:
-        self._end(reply)
+        self.write_reply(reply)
         try:
             self._io.flush()
         except Disconnected:

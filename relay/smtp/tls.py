@@ -30,11 +30,6 @@ def server_context(cert_file: str, key_file: str, min_version: str) -> ssl.SSLCo
     return context
 
 
-def is_old(min_version: str) -> bool:
-    """Whether versions are let in that nobody should use who has a choice."""
-    return min_version in _OLD_VERSIONS
-
-
 def say_goodbye(sock: ssl.SSLSocket) -> None:
     """Send close_notify without waiting for the client's (RFC 8446 §6.1)."""
     with suppress(OSError, ValueError):  # gone already, or it does not answer: both are an end
@@ -42,7 +37,9 @@ def say_goodbye(sock: ssl.SSLSocket) -> None:
         sock.unwrap()
 
 
+HUNG_UP = "the client hung up during the handshake"
 _WHY = {
+    "UNEXPECTED_EOF_WHILE_READING": HUNG_UP,
     "UNSUPPORTED_PROTOCOL": "the client speaks only TLS versions older than tls.min_version",
     "NO_SHARED_CIPHER": "the client knows none of our ciphers; an old device may need tls.min_version TLSv1",
     "HTTP_REQUEST": "the client speaks HTTP",
@@ -60,4 +57,4 @@ def why_failed(fault: Exception) -> str:
     reason = getattr(fault, "reason", None)
     if isinstance(reason, str):
         return _WHY.get(reason, f"OpenSSL says {reason.lower().replace('_', ' ')}")
-    return "the client hung up during the handshake"
+    return HUNG_UP

@@ -42,8 +42,20 @@ LINES = {
     "recipients": "rcpt_over_the_limit",
     "addresses": "mail_bad_sender mail_odd_addresses",
     "a fault costs one session": "backend_fault",
+    "STARTTLS": "starttls_hides_auth starttls_not_required starttls_takes_no_parameter starttls_without_certificate",
+    "CHUNKING": "chunking_last chunking_in_pieces chunking_last_of_0_octets chunking_over_the_limit chunking_then_data"
+    " chunking_without_recipients bdat_malformed",
+    "SMTPUTF8": "smtputf8_addresses smtputf8_missing smtputf8_takes_no_value smtputf8_bad_octets",
+    "bare_lf_networks": "bare_lf_ends_data bare_lf_but_no_bare_cr bare_lf_over_the_limit",
+    "max_inflight_bytes": "budget_at_mail budget_at_data budget_while_reading budget_in_chunks budget_is_given_back",
+    "allowed_from, allowed_recipients": "allowed_from allowed_recipients",
 }
 ELSEWHERE = {
+    "STARTTLS forgets and discards": "e2e/test_tls.py::test_what_is_pipelined_behind_starttls_is_discarded",
+    "over max_connections on the implicit port": "e2e/test_tls.py::test_over_max_connections_the_implicit_port_closes",
+    "allowed_networks": "e2e/test_access.py::test_allowed_networks",
+    "auth_limit": "e2e/test_access.py::test_auth_limit_over_several_connections_and_recovery",
+    "proxy_protocol_networks": "e2e/test_access.py::test_behind_haproxy",
     "over max_connections": "unit/smtp/test_server.py::test_over_max_connections",
     "answer first when time runs out": "unit/smtp/test_session.py::test_time_that_runs_out_within_submit",
     "smuggling": "protocol/test_framing.py::test_smuggling",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.e2e.clients", "tests.e2e.mails", "tests.e2e.postfix", "tests.support.relay_process"
+    "tests.e2e.clients", "tests.e2e.matrix", "tests.e2e.mails", "tests.e2e.postfix", "tests.support.relay_process"
 )
 
 from tests.support.relay_process import RelayProcess, config_for  # noqa: E402 - after the line above

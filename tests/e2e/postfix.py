@@ -11,6 +11,7 @@ import smtplib
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -63,9 +64,16 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """`with Postfix(relay_port, login) as postfix:` — takes mail on postfix.port. login: None sends without AUTH."""
+    """`with Postfix(relay_port, login) as postfix:` — takes mail on postfix.port. login: None sends without AUTH.
 
-    def __init__(self, relay_port: int, login: Login | None) -> None:
+    settings: more for main.cf. ca: PEM of who signs the relay's certificate.
+    """
+
+    def __init__(
+        self, relay_port: int, login: Login | None, *, settings: Mapping[str, str] | None = None, ca: str = ""
+    ) -> None:
+        self._settings = settings or {}
+        self._ca = ca
         self._relay_port = relay_port
         self._login = login
         self.logs_in = login is not None
@@ -91,10 +99,10 @@ class Postfix:
     ) -> None:
         self._stop()
 
-    def send(self, sender: str, recipients: list[str], octets: bytes) -> None:
+    def send(self, sender: str, recipients: list[str], octets: bytes, *, options: Sequence[str] = ()) -> None:
         """Hand a ready message in; it goes on by itself."""
         with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as client:
-            client.sendmail(sender, recipients, octets)
+            client.sendmail(sender, recipients, octets, mail_options=options)
 
     def log(self) -> str:
         path = self._directory / "data" / "mail.log"
@@ -103,7 +111,11 @@ class Postfix:
     def _write_config(self) -> None:
         values = {"directory": self._directory, "relay_port": self._relay_port, "port": self.port}
         values["auth"] = "no" if self._login is None else "yes"
-        (self._directory / "main.cf").write_text(MAIN_CF.format(**values))
+        main_cf = MAIN_CF.format(**values) + "".join(f"{name} = {value}\n" for name, value in self._settings.items())
+        if self._ca:
+            main_cf += f"smtp_tls_CAfile = {self._directory}/ca.pem\n"
+            (self._directory / "ca.pem").write_text(self._ca)
+        (self._directory / "main.cf").write_text(main_cf)
         (self._directory / "master.cf").write_text(MASTER_CF.format(**values))
         for name in ("queue", "data"):
             (self._directory / name).mkdir()

@@ -33,10 +33,17 @@ class Delivery:
 
 
 class MemoryBackend:
-    """outcomes: replies to the next messages; when there are none left, 250."""
+    """outcomes: replies to the next messages; when there are none left, 250. allowed_…: of every identity."""
 
-    def __init__(self, *, anonymous: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        anonymous: bool = False,
+        allowed_from: tuple[str, ...] = (),
+        allowed_recipients: tuple[str, ...] = (),
+    ) -> None:
         self.anonymous = anonymous
+        self._allowed = {"allowed_from": allowed_from, "allowed_recipients": allowed_recipients}
         self.logins: list[Credentials | None] = []
         self.outcomes: deque[Reply | Exception] = deque()
         self.deliveries: list[Delivery] = []
@@ -46,12 +53,13 @@ class MemoryBackend:
         if credentials is None:
             if not self.anonymous:
                 raise Reject(replies.AUTH_REQUIRED)
-            return Identity("fallback", "fallback@example.com", Credentials("fallback", Secret("x")), fallback=True)
+            login = Credentials("fallback", Secret("x"))
+            return Identity("fallback", "fallback@example.com", login, fallback=True, **self._allowed)
         if credentials.user == UPSTREAM_DOWN:
             raise Reject(replies.AUTH_UNAVAILABLE)
         if (credentials.user, credentials.password.reveal()) != (USER, PASSWORD):
             raise Reject(replies.AUTH_REFUSED)
-        return Identity(credentials.user, "scanner@example.com", credentials)
+        return Identity(credentials.user, "scanner@example.com", credentials, **self._allowed)
 
     def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
         self.deliveries.append(Delivery(envelope, content, identity, client))

@@ -5,7 +5,11 @@ A line of such a file is one of these; what stands between two `S:` is sent in o
 
     # anything                        the fact that the dialogue shows, and where it comes from
     use authenticated                 greeted | authenticated | anonymous | anonymous greeted; nothing: not even EHLO
-    set max_recipients 2              a setting of the session, or of the connection (lifetime_s)
+    set max_recipients 2              a setting of the session, or of the connection (lifetime_s, bare_lf)
+    set inflight_bytes 1000           room for all messages at a time
+    set tls 1                         a certificate is there, so that STARTTLS is offered (no handshake is played)
+    allow from *@example.com          what the login may send as, or to whom (to)
+    others take 1000                  so much of the room is taken by other sessions from now on; 0 gives it back
     backend DELIVERY_UNREACHABLE      the answer to the next message: a name in relay.smtp.reply, or fault
     C: MAIL FROM:<a@example.com>      sent with CR LF behind it
     raw: a\\r\\n.\\r\\n                   sent as it is; \\r \\n \\t \\0 \\\\ \\xNN
@@ -32,6 +36,7 @@ import logging
 import random
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +46,7 @@ from pathlib import Path
 from relay.clock import Clock, Deadline
 from relay.logs import FIELDS, TextLines
 from relay.smtp import reply as replies
+from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
 from relay.smtp.session import Session, SessionSettings
 from tests.support.backend import CLIENT, PASSWORD, USER, MemoryBackend
@@ -119,14 +125,17 @@ class Setting:
 
     session: SessionSettings = SETTINGS
     lifetime_s: float = 60.0
+    bare_lf: bool = False
+    allowed_from: tuple[str, ...] = ()
+    allowed_recipients: tuple[str, ...] = ()
     anonymous: bool = False
     prelude: tuple[bytes, ...] = ()
     steps: list[Step] = field(default_factory=list)
 
 
 _VERB = re.compile(
-    r"(use|set|backend|C:|raw:|S:|has:|has not:|lines:|line:|end|close|silence|delivered:|content:|nothing delivered"
-    r"|logs:)(?: (.*))?"
+    r"(use|set|allow from|allow to|others take|backend|C:|raw:|S:|has:|has not:|lines:|line:|end|close|silence"
+    r"|delivered:|content:|nothing delivered|logs:)(?: (.*))?"
 )
 
 
@@ -140,7 +149,7 @@ def read(path: Path) -> Setting:
         if match is None:
             raise ValueError(f"{path.name}:{number}: {line}")
         step = Step(number, match[1], match[2] or "")
-        if step.verb in ("use", "set"):
+        if step.verb in ("use", "set", "allow from", "allow to"):
             _apply(setting, step)
         else:
             setting.steps.append(step)
@@ -152,8 +161,20 @@ def _apply(setting: Setting, step: Step) -> None:
         name, value = step.text.split()
         if name == "lifetime_s":
             setting.lifetime_s = float(value)
+        elif name == "bare_lf":
+            setting.bare_lf = value == "1"
+        elif name == "inflight_bytes":
+            setting.session = replace(setting.session, budget=Budget(int(value)))
+        elif name == "tls":
+            setting.session = replace(setting.session, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         else:
             setting.session = replace(setting.session, **{name: int(value)})
+        return
+    if step.verb == "allow from":
+        setting.allowed_from = tuple(step.text.split())
+        return
+    if step.verb == "allow to":
+        setting.allowed_recipients = tuple(step.text.split())
         return
     setting.anonymous = "anonymous" in step.text
     if step.text != "anonymous":
@@ -208,7 +229,7 @@ def serving(setting: Setting, backend: MemoryBackend, cut: Cut) -> Iterator[tupl
     ours, theirs = socket.socketpair()
     clock = Clock()
     cutting = CutSocket(theirs, cut)
-    line_io = LineIO(cutting, clock, _PATIENCE_S, Deadline(clock, setting.lifetime_s))
+    line_io = LineIO(cutting, clock, _PATIENCE_S, Deadline(clock, setting.lifetime_s), bare_lf=setting.bare_lf)
     session = Session(line_io, CLIENT, backend, setting.session)
 
     def run() -> None:
@@ -239,7 +260,12 @@ class Player:
     def __init__(self, setting: Setting, cut: Cut) -> None:
         self._setting = setting
         self._cut = cut
-        self._backend = MemoryBackend(anonymous=setting.anonymous)
+        self._backend = MemoryBackend(
+            anonymous=setting.anonymous,
+            allowed_from=setting.allowed_from,
+            allowed_recipients=setting.allowed_recipients,
+        )
+        self._others = setting.session.budget.reservation()
         self._received = b""
         self._unsent = b""
         self._reply: list[str] = []
@@ -261,6 +287,8 @@ class Player:
         for step in self._setting.steps:
             if step.verb == "logs:":
                 self._guarded(step, records)
+        self._others.release()
+        assert self._setting.session.budget.used == 0, "octets of a message are counted although it is gone"
         faults_wanted = any(s.verb == "backend" and s.text == "fault" for s in self._setting.steps)
         assert faults_wanted or not [r for r in records if r.getMessage() == "session_fault"]
         check_records(records)
@@ -271,7 +299,7 @@ class Player:
         except (AssertionError, OSError) as fault:
             raise AssertionError(f"line {step.number}: {step.verb} {step.text}: {fault}") from fault
 
-    def _step(self, step: Step, records: list[logging.LogRecord]) -> None:
+    def _step(self, step: Step, records: list[logging.LogRecord]) -> None:  # noqa: C901 - a table of verbs
         if step.verb in ("C:", "raw:"):
             self._unsent += octets_of(step.text, escapes=step.verb == "raw:")
             return
@@ -293,6 +321,9 @@ class Player:
             case "close":
                 self._sock.close()
                 assert self._server_end.ended.wait(_PATIENCE_S)
+            case "others take":
+                self._others.release()
+                assert self._others.grow(int(step.text))
             case "silence":
                 self._server_end.silent.set()
             case "backend":

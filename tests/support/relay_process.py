@@ -112,6 +112,7 @@ class RelayProcess:
         *,
         arguments: Sequence[str | Path] | None = None,
         program: Path = PROGRAM,
+        prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
@@ -123,7 +124,7 @@ class RelayProcess:
         self.host, self.port = "", 0
         self.write_config(config)
         arguments = ("run", "--config", self.config_file) if arguments is None else arguments
-        self._command = [sys.executable, str(program), *map(str, arguments)]
+        self._command = [*prefix, sys.executable, str(program), *map(str, arguments)]
         self._env = environment(env or {})
         self._cwd = cwd
         self._lines: list[dict[str, Any]] = []
@@ -162,6 +163,11 @@ class RelayProcess:
             except subprocess.TimeoutExpired:
                 self._kill()
                 raise
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each listener: those of listen_addr, then those of tls.implicit_addr. For JSON logs."""
+        found = [line["address"].rpartition(":") for line in self.events("listening")]
+        return [(host.strip("[]"), int(port)) for host, _, port in found]
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration file anew; SIGHUP makes the relay read it."""

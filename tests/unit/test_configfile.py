@@ -271,6 +271,8 @@ def test_networks() -> None:
     config = read(f"{APP}allowed_networks: [10.0.5.0/24, 192.168.1.7, '2001:db8::/32']\nanonymous_networks: []\n")
     assert config.access.allowed_networks == tuple(map(ip_network, ("10.0.5.0/24", "192.168.1.7/32", "2001:db8::/32")))
     assert config.access.anonymous_networks == ()
+    mapped = read(f"{APP}allowed_networks: ['::ffff:10.0.5.0/120', '::ffff:192.168.1.7', '::/0']\n")
+    assert mapped.access.allowed_networks == tuple(map(ip_network, ("10.0.5.0/24", "192.168.1.7/32", "::/0")))
     assert read(f"{APP}anonymous_networks:\n").access.anonymous_networks == PRIVATE_NETWORKS
 
 

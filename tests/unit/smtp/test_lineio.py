@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import tracemalloc
 
 import pytest
@@ -15,6 +16,7 @@ from relay.smtp.lineio import (
     LineIO,
     LineTooLong,
     TimedOut,
+    TlsFailed,
     TlsHello,
     set_no_delay,
     unmapped,
@@ -206,9 +208,11 @@ def test_waiting_for_another_reason_is_not_taken_for_it(octets: bytes) -> None:
     [
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201", "192.0.2.1"),  # as Python before 3.13 writes what a PROXY header holds
+        ("::FFFF:C000:201", "192.0.2.1"),
         ("2001:db8::1", "2001:db8::1"),
         ("fe80::1%eth0", "fe80::1"),
-        ("::ffff:0:1", "::ffff:0:1"),
+        ("::ffff:0:c000:201", "::ffff:0:c000:201"),
     ],
 )
 def test_unmapped(address: str, plain: str) -> None:
@@ -233,3 +237,13 @@ def test_what_is_drained_is_not_kept() -> None:
     finally:
         tracemalloc.stop()
     assert caught.value.size == 65536 * 400 + 2
+
+
+def test_a_client_that_is_gone_before_the_handshake_is_not_in_tls() -> None:
+    """OpenSSL then shakes no hands, and what lies in the buffer would be read as if it had come inside of TLS."""
+    clock = FakeClock()
+    with socket.socket() as unconnected:
+        io = LineIO(unconnected, clock, 60, Deadline(clock, 300))
+        with pytest.raises(TlsFailed):
+            io.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        io.close()

@@ -10,9 +10,10 @@ import pytest
 
 from relay.clock import Deadline
 from relay.identity import Client, Credentials, Identity
+from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.lineio import LineIO
-from relay.smtp.reply import Reply
+from relay.smtp.reply import Reject, Reply
 from relay.smtp.session import Session
 from tests.support.backend import CLIENT, PASSWORD, USER, MemoryBackend
 from tests.support.clock import FakeClock
@@ -205,3 +206,31 @@ def test_any_fault_costs_the_session_a_421(fault: Exception) -> None:
     assert scene.last.startswith(b"421 4.3.0")
     assert [r.levelno for r in records if r.getMessage() == "session_fault"] == [logging.ERROR]
     assert scene.session.cut_short
+
+
+class AtItsLimit(MemoryBackend):
+    def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
+        raise Reject(replies.TOO_MANY_FAILED_LOGINS)
+
+
+def test_who_is_cut_off_by_auth_limit_gets_to_read_it() -> None:
+    """The client may be sending yet, and closing over that would reset our last reply away."""
+    clock = FakeClock()
+    sock = SegmentSocket([b"EHLO c\r\nAUTH PLAIN AHgAeQ==\r\n", b"NOOP\r\n"], clock)
+    session = Session(LineIO(sock, clock, 60, Deadline(clock, 300)), CLIENT, AtItsLimit(), SETTINGS)
+    session.run()
+    assert b"\r\n421 4.7.0 " in sock.sent[-1]
+    assert session.cut_short
+
+
+def test_an_implicit_tls_port_that_lost_its_certificate_says_so_and_nothing_in_clear() -> None:
+    """A reload may take tls away; the port listens until a restart."""
+    clock = FakeClock()
+    sock = SegmentSocket([b"\x16\x03\x01"], clock)
+    session = Session(
+        LineIO(sock, clock, 60, Deadline(clock, 300)), CLIENT, MemoryBackend(), SETTINGS, implicit_tls=True
+    )
+    with all_records() as records:
+        session.run()
+    assert sock.sent == []
+    assert [(r.getMessage(), "tls.cert_file" in r.__dict__["reason"]) for r in records] == [("tls_failed", True)]
