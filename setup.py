@@ -19,7 +19,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["relay", "relay.*"]),
-    package_data={"relay.admin": ["*.css", "*.js"]},
+    package_data={"relay": ["units/*"], "relay.admin": ["*.css", "*.js"]},
     install_requires=[
         "gevent>=22.10",
         "msal>=1.21",

@@ -155,6 +155,10 @@ class Relay:
         service.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
         return addresses
 
+    def admin_address(self) -> str:
+        """HOST:PORT of the admin page; empty where it is off."""
+        return self._admin.where() if self._admin is not None else ""
+
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then drain."""
         gevent.signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RANKS = {
-    0: "relay config credentials clock logs stats janitor identity service",
+    0: "relay config credentials clock logs stats janitor identity service arguments",
     1: "configfile configyaml configvalue admin accounts loginlimit selfsigned smtp message graph sandbox serviceunit",
     2: "outcome health",
     3: "authentication delivery",
