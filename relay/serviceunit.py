@@ -10,7 +10,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shlex
+import re
 import shutil
 import subprocess
 import sys
@@ -52,13 +52,9 @@ def control(action: str, program: Path | None, config: Path, say: Callable[[str]
         raise ServiceFault(f"{fault.filename or target}: {fault.strerror}") from None
 
 
-def text_of(template: str, program: Path | None, config: Path) -> str:
-    """The unit or script, filled in."""
-    text = (files("relay") / "units" / template).read_text(encoding="utf-8")
-    command, path = shlex.join(_command(program)), str(config)
-    if template.endswith(".service"):  # systemd takes % for itself
-        command, path = command.replace("%", "%%"), path.replace("%", "%%")
-    return text.replace("@EXEC@", command).replace("@CONFIG@", path)
+def filled_in(template: str, command: str, config: Path) -> str:
+    """The unit or script of a template."""
+    return template.replace("@EXEC@", command).replace("@CONFIG@", str(config))
 
 
 def _command(program: Path | None) -> list[str]:
@@ -79,16 +75,17 @@ def _install(
 ) -> None:
     command = _command(program)
     for path in (*map(Path, command), config):
-        if " " in str(path):
-            raise ServiceFault(f"{path}: a path with a blank cannot be used in a service; move it")
+        if not re.fullmatch(r"[\w/.+@-]+", str(path)):  # systemd and the shell each have their own way to quote
+            raise ServiceFault(f"{path}: a blank or another odd character in a path; move it")
         if any(hidden in path.parents for hidden in _HIDDEN):
             raise ServiceFault(
                 f"{path}: the service's user cannot read it there; move it, for instance to /opt or /etc"
             )
     if not config.exists():
         raise ServiceFault(f"{config}: no such file; make it with: {NAME} init --config {config}")
+    template = files("relay") / "units" / f"{NAME}.{'service' if has_systemd else 'init'}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text_of(f"{NAME}.{'service' if has_systemd else 'init'}", program, config), encoding="utf-8")
+    target.write_text(filled_in(template.read_text("utf-8"), " ".join(command), config), encoding="utf-8")
     target.chmod(0o644 if has_systemd else 0o755)
     say(f"{target}: written")
     _make_user(system, say)

@@ -104,7 +104,7 @@ class Submission:
         names = {"message_id": attempt.envelope.message_id, "session": attempt.client.session}
         for warning in account.warnings:
             log.warning("message_mended", extra={**names, "reason": warning})
-        line = {
+        line_facts = {
             **names,
             "client": attempt.client.address,
             "user": attempt.identity.user,
@@ -120,7 +120,7 @@ class Submission:
             "not_carried": list(account.not_carried) or None,
             **facts,
         }
-        log.info(event, extra=line)
-        self._stats.message(event, line, attempt.envelope.forward_paths)
+        log.info(event, extra=line_facts)
+        self._stats.message(event, line_facts, attempt.envelope.forward_paths)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("subject", extra={**names, "subject": account.subject})

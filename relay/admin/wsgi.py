@@ -13,6 +13,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _CSP = (
 # A caught mail's HTML: nothing of it runs, loads or leaves, and it has no origin to reach the page from.
 _MAIL_CSP = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 _OPEN_PATHS = ("/healthz", "/readyz")  # no password, any Host: they tell nothing but yes or no
+_HOST = re.compile(r"(\[[^\]]+\]|[^:\[\]]+)(?::[0-9]*)?")  # RFC 9110 §7.2
 _MOST_PASSWORDS = 16
 _LONGEST_QUERY = 1000
 
@@ -134,9 +136,11 @@ class Admin:
 
         An IP address is nobody's name, and a request without Host comes from no browser.
         """
-        name = host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-        name = name.casefold().rstrip(".")
-        if not name or name == "localhost" or name.endswith(".localhost") or name in self._hosts:
+        if not host:
+            return True
+        found = _HOST.fullmatch(host)
+        name = found[1].casefold().rstrip(".") if found else ""
+        if name == "localhost" or name.endswith(".localhost") or name in self._hosts:
             return True
         try:
             ipaddress.ip_address(name.strip("[]"))

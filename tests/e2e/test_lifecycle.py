@@ -101,7 +101,7 @@ def test_config_from_the_environment_and_beside_the_program(lone_program: Path, 
     assert str(beside) in ended.stdout
 
 
-@pytest.mark.parametrize("arguments", [["-service", "install"], ["-encrypt"], ["send-test", "--to", "a@example.com"]])
+@pytest.mark.parametrize("arguments", [["-encrypt"], ["encrypt", "config.yaml"]])
 def test_what_this_version_does_not_have(arguments: list[str]) -> None:
     ended = run_once(*arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
