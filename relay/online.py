@@ -258,7 +258,9 @@ class OnlineCheck:
     def _test_mail(self, token: Secret | None) -> Step:
         name = f"test mail to {self._send_to}"
         senders = self.mailboxes()
-        if token is None or self._login is None or "Graph" in self._down:
+        if self._login is None:
+            return Step(name, "failed", "nobody to send it", "give --user and --password-file, or fallback credentials")
+        if token is None or "Graph" in self._down:
             return _not_tried(name, "Graph" if "Graph" in self._down else "a token")
         if not senders:
             return Step(name, "failed", "no sender", "set default_mailbox, a mailbox in users, or give --user")

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.credentials import hash_password
 from tests.e2e.conftest import Login
-from tests.support.relay_process import PATIENCE_S, RelayProcess, config_for, wait_until
+from tests.support.relay_process import CLIENT_SECRET, PATIENCE_S, RelayProcess, config_for, wait_until
 from tests.support.sandbox_client import Upstream
 
 
@@ -75,9 +75,10 @@ def test_numbers_move_with_the_mail(relay: RelayProcess, upstream: Upstream, log
     assert rejected[9] == "rejected 550 5.7.60"
     assert "Send As" in rejected[10]
     assert delivered[3:5] == [login.user, "you@example.org"]
-    page = get(where)[1]
-    assert login.user in page
-    assert "Geheim" not in page
+    shown = "".join(get(where, path)[1] for path in ("/", "/state.json", "/metrics"))
+    assert login.user in shown
+    for secret in (login.password, CLIENT_SECRET, "Geheim", "xxxx", "eyJ"):
+        assert secret not in shown
 
 
 def test_connections_and_refusals(relay: RelayProcess) -> None:

@@ -72,6 +72,8 @@ def test_flow_password_needs_a_user(config_file: Path, upstream: Upstream, tmp_p
     code, steps = check(config_file, config_for(upstream))
     assert (code, steps["token"]["outcome"], steps["app and secret"]["outcome"]) == (0, "skipped", "ok")
     assert "--user" in steps["token"]["text"]
+    code, steps = check(config_file, config_for(upstream), "--send-to", "you@example.org")
+    assert (code, failed(steps)) == (1, ["test mail to you@example.org"]), "what was asked for was not done"
     (tmp_path / "password").write_text("right\n")
     login = ("--user", "me@example.com", "--password-file", tmp_path / "password")
     code, steps = check(config_file, config_for(upstream), *login)
