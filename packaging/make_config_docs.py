@@ -71,6 +71,7 @@ needed, [`conf/config.yaml`](../conf/config.yaml) every key at its default, and
 - Any string may come from elsewhere: `{env: NAME}` is an environment variable, `{file: PATH}` the text of a file,
   without the line end at its end. A value that is encrypted on Windows by azureSMTPwithOAuth
   (`__SYSTEMENCRYPTED__…`) can be read on that machine only: enter it again.
+- `graph-smtp-relay encrypt` turns the secrets of the file into `enc:` values ([security.md](security.md)).
 - Relative paths of files start at the directory of the configuration file. A log file with a directory in its
   path starts at the current directory, as in azureSMTPwithOAuth.
 - Networks are written as `10.0.5.0/24`, `fd00::/8`, or as a single address.

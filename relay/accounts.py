@@ -52,7 +52,7 @@ class Accounts:
             raise LoginRequired("the client sends without a login; allow_anonymous is off")
         if not _inside(client.address, self._access.anonymous_networks):
             raise LoginRequired("the client sends without a login and is not in anonymous_networks")
-        policy = next((entry for entry in self._accounts.clients if _inside(client.address, entry.network)), None)
+        policy = self._policy_for(client)
         if self._flow == "password":
             return self._fallback_identity(policy)
         if self._flow == "client_login":
@@ -72,9 +72,11 @@ class Accounts:
             if not _inside(client.address, self._access.anonymous_networks):
                 raise LoginRefused("empty login from a client that is not in anonymous_networks")
             try:
-                return self._fallback_identity(None)
+                return self._fallback_identity(self._policy_for(client))
             except LoginRequired:
                 raise LoginRefused("empty login, and no fallback_smtp_user and fallback_smtp_pass") from None
+        # Blanks around a name come from the menus of devices; whoever they reach would have to strip them alike.
+        credentials = Credentials(credentials.user.strip(), credentials.password)
         if not credentials.user or not credentials.password:
             raise LoginRefused("the user name or the password is empty")
         if self._flow == "password":
@@ -83,6 +85,9 @@ class Accounts:
             return Identity(credentials.user, "", credentials)
         user = self._users.log_in(credentials)
         return Identity(user.username, user.mailbox, APP_LOGIN, allowed_from=user.allowed_from)
+
+    def _policy_for(self, client: Client) -> ClientConfig | None:
+        return next((entry for entry in self._accounts.clients if _inside(client.address, entry.network)), None)
 
     def _fallback_identity(self, policy: ClientConfig | None) -> Identity:
         if not self._fallback.user or not self._fallback.password:

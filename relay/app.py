@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
+import requests
 from gevent.event import Event
+from gevent.threadpool import ThreadPool
 
 from relay import __version__, logs, service
 from relay.accounts import Accounts
@@ -28,6 +30,7 @@ from relay.graph.client import GraphClient
 from relay.graph.entra import flow_of
 from relay.graph.errors import AppMisconfigured
 from relay.graph.http import EntraHttpClient, http_session
+from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
 from relay.graph.tokens import TokenSource
@@ -54,6 +57,7 @@ _Source = ListenAddress | socket.socket
 _PURGE_EVERY_S = 60.0
 _DAY_S = 86_400.0
 _LAST_DAYS = 7  # of the client secret: from then on it is an error
+_THREADS = 2  # for parsing large messages: they share one interpreter, more would only take turns
 
 
 @contextmanager
@@ -76,8 +80,9 @@ class _Generation:
     settings: SessionSettings
     accounts: Accounts
     tokens: TokenSource
-    login_limit: LoginLimit
+    large: LargeMail
     submission: Submission
+    http: tuple[requests.Session, ...]
     probe: Probe
 
 
@@ -99,6 +104,10 @@ class Relay:
         self._mails = mails
         self._stats = Stats(self._clock)
         self._admin: AdminServer | None = None
+        # What was counted so far outlives a reload.
+        self._budget = Budget(config.limits.max_inflight_bytes)
+        self._login_limit = LoginLimit(config.access.auth_limit, self._clock)
+        self._threads = ThreadPool(_THREADS)
         self._now = self._build(config)
         door = Door(
             admits=lambda address: self._now.accounts.admits(address),
@@ -111,6 +120,9 @@ class Relay:
 
     def start(self) -> list[str]:
         """Listen, and say where. Raises OSError with an address in its text."""
+        gevent.signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
+        gevent.signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
+        gevent.signal_handler(signal.SIGHUP, self._on_reload)
         config = self._now.config
         inherited, inherited_implicit = service.inherited_sockets()  # those of systemd go before the configuration's
         plain: Sequence[_Source] = inherited or config.listen.addresses
@@ -134,7 +146,8 @@ class Relay:
             (
                 Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),
                 Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
-                Task("purge_failed_logins", _PURGE_EVERY_S, lambda: self._now.login_limit.purge()),
+                Task("purge_denied_mailboxes", _PURGE_EVERY_S, lambda: self._now.large.purge()),
+                Task("purge_failed_logins", _PURGE_EVERY_S, self._login_limit.purge),
                 Task("secret_expires", _DAY_S, self._warn_of_secret),
                 Task("status", _PURGE_EVERY_S, self._say_status),
                 Task("look_upstream", LOOK_EVERY_S, self._look_upstream),
@@ -161,9 +174,6 @@ class Relay:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then drain."""
-        gevent.signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
-        gevent.signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
-        gevent.signal_handler(signal.SIGHUP, self._on_reload)
         self._stop.wait()
         service.notify("STOPPING=1")
         self._server.drain(self._now.config.limits.shutdown_timeout_s)
@@ -179,7 +189,7 @@ class Relay:
         live = Live(
             connections=lambda: self._server.connections,
             max_connections=lambda: self._now.config.limits.max_connections,
-            inflight_bytes=lambda: self._now.settings.budget.used,
+            inflight_bytes=lambda: self._budget.used,
             tokens=lambda: self._now.tokens.held,
             mails=self._mails,
         )
@@ -223,22 +233,24 @@ class Relay:
         )
         flow = flow_of(entra, EntraHttpClient(entra_session, entra.authority), guard)
         tokens = TokenSource(watched(flow.acquire, own_login(config), self._stats), clock)
-        mailer = Mailer(
-            GraphClient(graph_session, graph.url, guard),
-            tokens,
-            RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000),
-            clock,
-        )
+        client = GraphClient(graph_session, graph.url, guard)
+        policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000)
+        mailer = Mailer(client, tokens, policy, clock)
+        large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes)
         accounts = Accounts(config, _verify_in_thread)
-        budget = Budget(config.limits.max_inflight_bytes)
-        login_limit = LoginLimit(config.access.auth_limit, clock)
-        authenticator = Authenticator(accounts, login_limit, tokens, clock, self._stats)
-        submission = Submission(authenticator, Delivery(mailer, graph), graph.submit_timeout_s, clock, self._stats)
-        settings = _session_settings(config, budget, self._stats)
+        authenticator = Authenticator(accounts, self._login_limit, tokens, clock, self._stats)
+        delivery = Delivery(mailer, large, graph, clock, self._in_thread)
+        submission = Submission(authenticator, delivery, graph.submit_timeout_s, clock, self._stats)
+        settings = _session_settings(config, self._budget, self._stats)
         probe = Probe(config, tokens, graph_session, self._stats, clock)
         expires = config.entra.secret_expires
         self._stats.secret_expires = date.fromisoformat(expires) if expires else None
-        return _Generation(config, settings, accounts, tokens, login_limit, submission, probe)
+        http = (entra_session, graph_session)
+        return _Generation(config, settings, accounts, tokens, large, submission, http, probe)
+
+    def _in_thread(self, work: Callable[[], Any]) -> Any:
+        """What work gives, with the event loop going on meanwhile."""
+        return self._threads.apply(work)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         now = self._now
@@ -264,18 +276,29 @@ class Relay:
             new = self._build(config)
             logs.set_up(config.log)
         except (ConfigError, AppMisconfigured, OSError) as fault:
+            self._reopen_log()  # which may have been rotated all the same
             for line in str(fault).splitlines():
                 log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
             service.notify("READY=1")
             return
-        old, self._now = self._now.config, new
+        old, self._now = self._now, new
+        self._budget.limit = config.limits.max_inflight_bytes
+        self._login_limit.limit = config.access.auth_limit
+        for session in old.http:
+            session.close()  # what is in use goes on, and is closed behind it
         for warning in config.warnings:
             log.warning("config", extra={"reason": warning})
-        for name in _needs_restart(old, config):
+        for name in _needs_restart(old.config, config):
             log.warning("restart_needed", extra={"reason": f"{name} changes only with a restart"})
         log.info("reloaded")
         self._warn_of_secret()
         service.notify("READY=1")
+
+    def _reopen_log(self) -> None:
+        try:
+            logs.set_up(self._now.config.log)
+        except OSError as fault:
+            log.error("reload_failed", extra={"reason": f"the log file cannot be opened: {fault.strerror}"})
 
 
 def _session_settings(config: Config, budget: Budget, stats: Stats) -> SessionSettings:

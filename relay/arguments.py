@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 SYSTEM_CONFIG = Path("/etc/graph-smtp-relay/config.yaml")
-LATER = ("encrypt",)
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -19,6 +18,7 @@ def parser_of() -> argparse.ArgumentParser:
     # --config is taken before and after the command; what stands behind wins.
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration file")
+    common.add_argument("--key-file", metavar="FILE", default=argparse.SUPPRESS, help="the key of encrypted values")
     parser = argparse.ArgumentParser(
         prog="graph-smtp-relay",
         parents=[common],
@@ -41,13 +41,13 @@ def parser_of() -> argparse.ArgumentParser:
     sandbox.add_argument("--admin", metavar="HOST:PORT", default="", help="show the admin page and the mails there")
     sandbox.add_argument("--save", metavar="DIR", type=Path, help="keep each message as a file in this directory")
     sandbox.add_argument("--log-level", choices=("debug", "info", "warn", "error"), default="warn")
+    commands.add_parser("encrypt", parents=[common], help="encrypt the secrets in the configuration file, in place")
+    commands.add_parser("decrypt", parents=[common], help="put them back in clear")
     commands.add_parser("hash-password", parents=[common], help="make a password_hash; reads the password")
     tls_cert = commands.add_parser("tls-cert", parents=[common], help="make a self-signed certificate for SMTP")
     tls_cert.add_argument("--name", metavar="NAME", action="append", help="host name or IP address; may be repeated")
     tls_cert.add_argument("--dir", metavar="DIR", type=Path, default=Path(), help="where to write the two files")
     commands.add_parser("version", parents=[common], help="print the version")
-    for name in LATER:
-        commands.add_parser(name, parents=[common])
     return parser
 
 

@@ -7,6 +7,7 @@ import argparse
 import getpass
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay import __version__, configfile, logs
-from relay.arguments import LATER, SYSTEM_CONFIG, parser_of, seed_flags
+from relay.arguments import SYSTEM_CONFIG, parser_of, seed_flags
 from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str], program: Path | None) -> int:
     """Run one command. program: the file that was started, beside which config.yaml may lie."""
     parser = parser_of()
-    options, unknown = parser.parse_known_args(seed_flags(arguments))
-    if options.command in LATER:  # whatever its arguments will be
-        print(f"graph-smtp-relay: {options.command}: not available in this version", file=sys.stderr)
-        return 2
+    options, unknown = parser.parse_known_args(seed_flags(arguments), argparse.Namespace(key_file=None))
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
 
@@ -42,13 +40,15 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
     commands: dict[str, Callable[[], int]] = {
         "version": _version,
         "hash-password": _hash_password,
+        "encrypt": lambda: _crypt(options, config_path()),
+        "decrypt": lambda: _crypt(options, config_path()),
         "tls-cert": lambda: _tls_cert(options),
         "sandbox": lambda: _sandbox(options),
         "init": lambda: _init(options, program),
         "service": lambda: _service(options, program),
         "send-test": lambda: _send_test(options, config_path()),
         "check": lambda: _check(options, config_path()),
-        "run": lambda: _run(config_path()),
+        "run": lambda: _run(config_path(), options.key_file),
     }
     try:
         return commands[options.command or "run"]()
@@ -86,11 +86,11 @@ def _config_path(options: argparse.Namespace, program: Path | None) -> Path:
 
 
 def _check(options: argparse.Namespace, path: Path) -> int:
-    config = configfile.load(path)
+    config = configfile.load(path, key_file=options.key_file)
     if options.json:
         return _check_online(config, options)
     for warning in config.warnings:
-        print(f"{path}: warning: {warning}")
+        print(f"warning: {warning}")
     print(f"{path}: the configuration is fine")
     return _check_online(config, options) if options.online or options.send_to else 0
 
@@ -135,7 +135,7 @@ def _first_line(name: str) -> str:
 def _send_test(options: argparse.Namespace, path: Path) -> int:
     from relay.sendtest import NotSent, Order, send
 
-    config = configfile.load(path)
+    config = configfile.load(path, key_file=options.key_file)
     login = _login(options)
     access = config.access
     if login is None and access.fallback_user and access.fallback_password and config.entra.flow == "password":
@@ -182,15 +182,22 @@ def _service(options: argparse.Namespace, program: Path | None) -> int:
         return 1
 
 
-def _run(path: Path) -> int:
-    config = configfile.load(path)
+def _mind_signals() -> None:
+    """Until the relay listens to signals itself: a stop is no fault, and a reload has nothing to reload yet."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def _run(path: Path, key_file: str | None) -> int:
+    _mind_signals()
+    config = configfile.load(path, key_file=key_file)
     if not _open_log(config):
         return 1
     from relay.app import Relay
     from relay.graph.errors import AppMisconfigured
 
     try:
-        relay = Relay(config, reload=lambda: configfile.load(path))
+        relay = Relay(config, reload=lambda: configfile.load(path, key_file=key_file))
     except AppMisconfigured as fault:
         raise ConfigError((f"{path}: {fault}",)) from None
     return _serve(relay)
@@ -203,9 +210,10 @@ def _sandbox(options: argparse.Namespace) -> int:
     from relay.sandbox.mails import mails
     from relay.sandbox.server import Sandbox, SandboxSettings
 
+    _mind_signals()
     with tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-") as directory:
         upstream = Sandbox(
-            SandboxSettings(save_dir=options.save),
+            SandboxSettings(permissions=frozenset({"Mail.Send", "Mail.ReadWrite"}), save_dir=options.save),
             Path(directory),
             on_message=lambda captured: print(summary(captured), flush=True),
         )
@@ -257,13 +265,33 @@ def _hash_password() -> int:
     if sys.stdin.isatty():
         password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
     else:
-        lines = sys.stdin.read().splitlines()
-        password = lines[0] if lines else ""
-        again = lines[1] if len(lines) > 1 else password
+        lines = [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
+        password = lines[0]
+        again = (lines[1] if len(lines) > 1 else "") or password
     if not password or password != again:
         print("graph-smtp-relay: the password is empty, or the two differ", file=sys.stderr)
         return 2
     print(hash_password(password))
+    return 0
+
+
+def _crypt(options: argparse.Namespace, path: Path) -> int:
+    from relay.configcrypt import decrypt_file, encrypt_file
+    from relay.configyaml import YamlFault
+    from relay.vault import Vault, VaultFault, key_file
+
+    vault = Vault(key_file(options.key_file, os.environ))
+    try:
+        if options.command == "encrypt" and vault.make_key():
+            print(f"made the key file {vault.path}: keep it apart from the configuration, and keep a copy")
+        changed = (encrypt_file if options.command == "encrypt" else decrypt_file)(path, vault)
+    except YamlFault as fault:
+        raise ConfigError((f"{path}:{fault.line}: {fault}",)) from None
+    except VaultFault as fault:
+        raise ConfigError((f"{path}: {fault}",)) from None
+    except OSError as fault:
+        raise ConfigError((f"{path}: {fault.strerror}",)) from None
+    print(f"{path}: {changed} {'secret' if changed == 1 else 'secrets'} {options.command}ed")
     return 0
 
 

@@ -144,13 +144,13 @@ class TlsConfig:
 class LimitsConfig:
     max_message_bytes: int = _key("max_message_size", "integer", 26214400,
         "Largest message accepted.",
-        unit="octets", lowest=1, highest=157286400, zero_is_default=True)
+        unit="octets", lowest=1, highest=1 << 30, zero_is_default=True)
     max_connections: int = _key("max_connections", "integer", 100,
         "SMTP connections at a time; one more is answered 421.",
         lowest=1, highest=100000, zero_is_default=True)
     connection_timeout_s: int = _key("connection_timeout", "integer", 300,
         "How long one connection may last.",
-        unit="seconds", lowest=1, highest=86400, zero_is_default=True)
+        unit="seconds", lowest=1, highest=31536000, zero_is_default=True)
     command_timeout_s: int = _key("command_timeout", "integer", 60,
         "How long a client may take for its next command or block of data.",
         unit="seconds", lowest=1, highest=3600)
@@ -261,23 +261,23 @@ class GraphConfig:
         "PEM file of certification authorities for Entra ID and Graph, instead of the built-in ones.")
     format: str = _key("graph_format", "choice", "auto",
         "Form in which a message goes to Graph; auto picks what keeps the most of it.",
-        choices=("auto", "json", "mime"), later=("mime",))
+        choices=("auto", "json", "mime"))
     save_to_sent: bool = _key("save_to_sent", "boolean", False,
         "Keep a copy in Sent Items.")
     strict_attachments: bool = _key("strict_attachments", "boolean", False,
-        "Refuse a message with an attachment that cannot be decoded.")
+        "Refuse a message with an attachment that cannot be decoded.", zero_is_default=True)
     single_request_limit_bytes: int = _key("single_request_limit", "integer", 4000000,
-        "Largest body of one request to Graph.",
+        "Largest body of one request to Graph; a larger message goes as a draft, which needs Mail.ReadWrite.",
         unit="octets", lowest=65536, highest=157286400)
     sender_rewrite: str = _key("sender_rewrite", "choice", "never",
         "When to put the mailbox into From and the original into Reply-To.",
         choices=("never", "on_denied", "always"))
     retry_attempts: int = _key("retry_attempts", "integer", 3,
         "Tries for one message.",
-        lowest=1, highest=100, zero_is_default=True, negative_is_default=True)
+        lowest=1, highest=1000, zero_is_default=True, negative_is_default=True)
     retry_initial_delay_ms: int = _key("retry_initial_delay", "integer", 500,
         "Wait before the second try; it doubles with each further one.",
-        unit="milliseconds", lowest=1, highest=60000, zero_is_default=True)
+        unit="milliseconds", lowest=1, highest=3600000, zero_is_default=True)
     submit_timeout_s: int = _key("submit_timeout", "integer", 110,
         "From the end of the data to the reply, all waits and retries included.",
         unit="seconds", lowest=1, highest=3600)

@@ -18,14 +18,16 @@ from typing import Any, TypeVar, cast
 
 import yaml
 
-from relay import configvalue
+from relay import configvalue, vault
 from relay.config import CLOUDS, FLOWS, Config, Key, keys_of
 from relay.configvalue import BadValue
 from relay.configyaml import YamlFault, compose, entries, is_nothing, is_quoted, is_text, line_of, merged
 from relay.credentials import Secret
+from relay.vault import PREFIX, Vault, VaultFault
 
 T = TypeVar("T")
 Values = dict[str, Any]  # by path in the table; what the file does not say is not in it
+Given = Mapping[str, tuple[int, yaml.Node]]  # line and value of each key of a mapping
 Noted = tuple[int, str]  # line, "KEY: what is wrong"
 
 KEYS: dict[str, Key] = {key.path: key for key in keys_of(Config)}
@@ -43,20 +45,22 @@ class ConfigError(Exception):
         self.faults = faults
 
 
-def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration in the file. Raises ConfigError."""
+def load(path: Path, *, environ: Mapping[str, str] = os.environ, key_file: str | None = None) -> Config:
+    """The configuration in the file. key_file: for enc: values; see vault.py. Raises ConfigError."""
     try:
         octets = _read(path)
     except BadValue as fault:
         reason = str(fault)
     else:
-        return parse(octets, name=str(path), directory=path.absolute().parent, environ=environ)
+        return parse(octets, name=str(path), directory=path.absolute().parent, environ=environ, key_file=key_file)
     raise ConfigError((f"{path}: {reason}",))
 
 
-def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str, str]) -> Config:
+def parse(
+    text: bytes | str, *, name: str, directory: Path, environ: Mapping[str, str], key_file: str | None = None
+) -> Config:
     """The same from octets or text. name: the file's, for the faults; directory: where its paths start."""
-    reader = _Reader(directory, environ)
+    reader = _Reader(directory, environ, Vault(vault.key_file(key_file, environ)))
     values = reader.read(text)
     if reader.faults:
         raise ConfigError(_lines(name, reader.faults))
@@ -68,11 +72,12 @@ def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str
     return dataclasses.replace(_build(Config, values), warnings=_lines(name, reader.warnings))
 
 
-def _needs(beside: Mapping[str, tuple[int, yaml.Node]], key: Key) -> bool:
-    """Whether the flow that stands beside a key needs it."""
-    _, node = beside.get("flow", (0, None))
-    flow = node.value if isinstance(node, yaml.ScalarNode) and node.value in FLOWS else FLOWS[0]
-    return not key.flows or flow in key.flows
+def _needs(key: Key, beside: Given, values: Values) -> bool:
+    """Whether the flow that stands beside a key needs it, and nothing else there takes its place."""
+    _, instead = beside.get(key.unless, (0, None))
+    if instead is not None and not is_nothing(instead) and instead.value:
+        return False
+    return not key.flows or (values.get("flow") or FLOWS[0]) in key.flows  # the table has the flow first
 
 
 def _lines(name: str, noted: list[Noted]) -> tuple[str, ...]:
@@ -170,7 +175,8 @@ class _Reader:
     place: how a key is named there, such as "oauth2_config.flow" or "users[0].mailbox".
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, environ: Mapping[str, str], vault: Vault) -> None:
+        self.vault = vault
         self.directory = directory.absolute()
         self.environ = environ
         self.faults: list[Noted] = []
@@ -214,7 +220,7 @@ class _Reader:
             start, child = given.get(name, (line, None))
             if name in keys:
                 with self.noting(start, prefix + name):
-                    values[name] = self.entry(child, keys[name], prefix + name, given)
+                    values[name] = self.entry(child, keys[name], prefix + name, given, values)
                 continue
             below = {path.removeprefix(f"{name}."): key for path, key in keys.items() if path.startswith(f"{name}.")}
             if any(key.available for key in below.values()):
@@ -254,12 +260,12 @@ class _Reader:
             hint = " (it belongs to the top level, without indentation)"
         self.faults.append((self.lines[place], f"{place}: unknown key{hint}"))
 
-    def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Mapping[str, tuple[int, yaml.Node]]) -> Any:
+    def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Given, values: Values) -> Any:
         """The value of one key, None where the file says nothing. Raises BadValue."""
         if node is not None and not key.available:
             raise BadValue(_NOT_YET)
         value = None if node is None or is_nothing(node) else self.value(node, key, place)
-        if value is None and key.required and key.unless not in beside and _needs(beside, key):
+        if value is None and key.required and _needs(key, beside, values):
             raise BadValue("required value is missing")
         return value
 
@@ -284,6 +290,8 @@ class _Reader:
     def bare(self, node: yaml.Node, key: Key) -> Any:
         """A boolean or an integer: written without quotes, as in the seed."""
         text = node.value if is_text(node) else ""
+        if key.kind == "boolean" and key.zero_is_default and text == "0":
+            return None
         value = configvalue.integer(text, key) if key.kind == "integer" else configvalue.boolean(text)
         if is_quoted(node):
             raise BadValue(f"must be {'a number' if key.kind == 'integer' else 'true or false'}; remove the quotes")
@@ -309,7 +317,7 @@ class _Reader:
 
     def string(self, node: yaml.Node, key: Key, place: str) -> Any:
         """What a string stands for; None where it is empty."""
-        text = configvalue.usable(self.text(node))
+        text = configvalue.usable(self.decrypted(self.text(node)))
         if not text:
             return None
         if key.kind == "choice":
@@ -322,6 +330,13 @@ class _Reader:
         if text != text.strip():
             self.warn(place, "starts or ends with white space")
         return Secret(value)
+
+    def decrypted(self, text: str) -> str:
+        """What an enc: value stands for; anything else as it is."""
+        try:
+            return self.vault.decrypt(text) if text.startswith(PREFIX) else text
+        except VaultFault as fault:
+            raise BadValue(str(fault)) from None
 
     def text(self, node: yaml.Node) -> str:
         """A string as it was written, or what {env: NAME} or {file: PATH} names."""

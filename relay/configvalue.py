@@ -47,8 +47,6 @@ def usable(text: str) -> str:
     """The string itself, where it can be one. What the seed or we have encrypted is no string to use."""
     if text.startswith("__SYSTEMENCRYPTED__"):
         raise BadValue("can only be read on the Windows machine that made it; enter the value again")
-    if text.startswith("enc:"):
-        raise BadValue("encrypted values are not available in this version")
     if _UNFIT.search(text):
         raise BadValue("holds a line end or another control character")
     return text

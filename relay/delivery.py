@@ -3,27 +3,40 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
 
-from relay.clock import Deadline
+from relay.clock import Clock, Deadline
 from relay.config import GraphConfig
-from relay.graph.errors import MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.body import Base64, Content
+from relay.graph.errors import GraphError, MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
 from relay.identity import Identity, is_allowed
+from relay.message.address import canonical
+from relay.message.form import KEPT_COPY, Form, choose_form
 from relay.message.lineends import normalised
-from relay.message.model import Address, Message, SenderNotAllowed
+from relay.message.mimeform import Stamp, mime_form
+from relay.message.model import Address, Message, Recipients, SenderNotAllowed
 from relay.message.parse import parse
 from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
 from relay.smtp.envelope import Envelope
+
+T = TypeVar("T")
+_LARGE_BYTES = 262_144  # some 5 ms of parsing
+_CONTENT_TYPES: dict[str, str] = {"json": "application/json", "mime": "text/plain"}
 
 
 @dataclass(slots=True)
 class Account:
     """What became of one message, for its log line; filled on the way, so that a failure can tell too."""
 
-    form: str = "json"
+    form: Form | Literal["draft"] = "json"
+    form_reason: str = ""
     mailbox: str = ""
     subject: str | None = None
     not_carried: tuple[str, ...] = ()
@@ -31,18 +44,70 @@ class Account:
     rewritten_from: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    """One message on its way. content: as it came, but for its line ends; message: what it says, or is to say now."""
+
+    message_id: str
+    content: bytes
+    message: Message
+    recipients: Recipients
+    from_: Address
+    identity: Identity
+    mailbox: str
+
+
+def _here(work: Callable[[], Any]) -> Any:
+    return work()
+
+
 class Delivery:
     """Sends messages by the configuration."""
 
-    def __init__(self, mailer: Mailer, config: GraphConfig) -> None:
+    def __init__(
+        self,
+        mailer: Mailer,
+        large: LargeMail,
+        config: GraphConfig,
+        clock: Clock,
+        in_thread: Callable[[Callable[[], Any]], Any] = _here,
+    ) -> None:
+        """in_thread: does work in a thread and gives what it gave."""
         self._mailer = mailer
+        self._large = large
         self._config = config
+        self._clock = clock
+        self._in_thread = in_thread
+
+    def _aside(self, size: int, work: Callable[[], T]) -> T:
+        """What work gives; a large message is worked on in a thread, or it would stop everybody else."""
+        return work() if size < _LARGE_BYTES else cast(T, self._in_thread(work))
 
     def deliver(
         self, envelope: Envelope, content: bytes, identity: Identity, deadline: Deadline, account: Account
     ) -> Receipt:
         """Until Graph has taken it. Raises ContentError, UpstreamError; account says how far it came."""
-        message = parse(normalised(content), strict_attachments=self._config.strict_attachments)
+        mail = self._read(envelope, content, identity, account)
+        if self._config.sender_rewrite == "always":
+            mail = self._rewrite(mail, account)
+        try:
+            return self._send(mail, deadline, account)
+        except SendAsDenied as fault:
+            denied = fault
+            if self._config.sender_rewrite != "on_denied" or canonical(mail.from_.addr) == canonical(mail.mailbox):
+                raise
+        try:
+            receipt = self._send(self._rewrite(mail, account), deadline, account)
+        except GraphError as failure:
+            failure.attempts += denied.attempts
+            raise
+        return dataclasses.replace(receipt, attempts=receipt.attempts + denied.attempts)
+
+    def _read(self, envelope: Envelope, content: bytes, identity: Identity, account: Account) -> _Mail:
+        """What is to be sent, from whom and to whom; refused here when it must not be."""
+        content = normalised(content)
+        strict = self._config.strict_attachments
+        message = self._aside(len(content), lambda: parse(content, strict_attachments=strict))
         account.subject, account.warnings = message.subject, message.warnings
         from_ = from_address(message, envelope.reverse_path, identity.mailbox)
         account.mailbox = identity.mailbox or from_.addr
@@ -50,42 +115,65 @@ class Delivery:
             raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
         if message.from_ and not is_allowed(from_.addr, identity.allowed_from):
             raise SenderNotAllowed("the From header is not in allowed_from")
-        if self._config.sender_rewrite == "always":
-            message, from_ = self._rewrite(message, from_, account)
+        recipients = partition(envelope.forward_paths, message)
+        return _Mail(envelope.message_id, content, message, recipients, from_, identity, account.mailbox)
+
+    def _rewrite(self, mail: _Mail, account: Account) -> _Mail:
+        message, from_ = put_mailbox_in_from(mail.message, mail.from_, mail.mailbox)
+        if from_ != mail.from_:
+            account.rewritten_from = mail.from_.addr
+        return dataclasses.replace(mail, message=message, from_=from_)
+
+    def _send(self, mail: _Mail, deadline: Deadline, account: Account) -> Receipt:
+        choice = choose_form(mail.message, self._config.format, save_to_sent=self._config.save_to_sent)
+        content = self._written(mail, choice.form, choice.reason, account)
+        if len(content) > self._large.limit_bytes and choice.json_will_do:
+            content = self._written(mail, "json", "too large for MIME in one request", account)
+        if len(content) > self._large.limit_bytes:
+            return self._send_large(mail, len(content), deadline, account)
+        content_type = _CONTENT_TYPES[account.form]
         try:
-            return self._send(envelope, message, from_, identity, deadline, account)
-        except SendAsDenied:
-            if self._config.sender_rewrite != "on_denied" or from_.addr == account.mailbox:
-                raise
-        message, from_ = self._rewrite(message, from_, account)
-        return self._send(envelope, message, from_, identity, deadline, account)
-
-    def _rewrite(self, message: Message, from_: Address, account: Account) -> tuple[Message, Address]:
-        rewritten, new_from = put_mailbox_in_from(message, from_, account.mailbox)
-        if new_from != from_:
-            account.rewritten_from = from_.addr
-        return rewritten, new_from
-
-    def _send(
-        self,
-        envelope: Envelope,
-        message: Message,
-        from_: Address,
-        identity: Identity,
-        deadline: Deadline,
-        account: Account,
-    ) -> Receipt:
-        octets, account.not_carried = send_mail_json(
-            message,
-            partition(envelope.forward_paths, message),
-            from_,
-            save_to_sent=self._config.save_to_sent,
-        )
-        if len(octets) > self._config.single_request_limit_bytes:
-            raise TooLarge(
-                f"the request of {len(octets)} octets is over single_request_limit "
-                f"({self._config.single_request_limit_bytes}); upload sessions are not available in this version"
+            return self._mailer.send(
+                mail.mailbox, content, content_type, mail.identity.login, deadline, mail.message_id
             )
-        return self._mailer.send(
-            account.mailbox, octets, "application/json", identity.login, deadline, envelope.message_id
+        except TooLarge:
+            if not mail.message.attachments or _is_sealed(mail.message):  # a draft would be as large, or broken
+                raise
+        receipt = self._send_large(mail, len(content), deadline, account)
+        self._large.lower_limit(len(content), mail.message_id)
+        return receipt
+
+    def _written(self, mail: _Mail, form: Form, reason: str, account: Account) -> Content:
+        """The body of a sendMail request in this form, which the log line then names."""
+        account.form, account.form_reason = form, reason
+        if form == "json":
+            save = self._config.save_to_sent
+            content, account.not_carried = self._aside(
+                len(mail.content),
+                lambda: send_mail_json(mail.message, mail.recipients, mail.from_, save_to_sent=save),
+            )
+            return content
+        stamp = Stamp(mail.mailbox, self._clock.now(), mail.message_id)
+        mime, account.not_carried = self._aside(
+            len(mail.content),
+            lambda: mime_form(mail.content, mail.message, mail.recipients, mail.from_, stamp),
         )
+        return Content((Base64(mime),))
+
+    def _send_large(self, mail: _Mail, size: int, deadline: Deadline, account: Account) -> Receipt:
+        """A message that one request cannot hold: as a draft, in JSON, attachment by attachment."""
+        if _is_sealed(mail.message):
+            raise TooLarge(
+                f"the request of {size} octets is over single_request_limit ({self._large.limit_bytes}), and "
+                "what is signed or encrypted cannot be cut into a draft and attachments"
+            )
+        copy = "" if self._config.save_to_sent else KEPT_COPY
+        self._written(mail, "json", f"too large for one request{copy}", account)  # for what JSON does not carry
+        account.form = "draft"
+        return self._large.send(
+            mail.mailbox, mail.message, mail.recipients, mail.from_, mail.identity.login, deadline, mail.message_id
+        )
+
+
+def _is_sealed(message: Message) -> bool:
+    return not {"signature", "encryption"}.isdisjoint(message.not_carried)

@@ -17,14 +17,14 @@ class LoginLimit:
     """Counts failed logins of each client address within a window that moves."""
 
     def __init__(self, limit: AuthLimit, clock: Clock) -> None:
-        self._limit = limit
+        self.limit = limit
         self._clock = clock
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def failed(self, address: str) -> None:
         """One more; the address that failed longest ago is forgotten when there are too many."""
         key = _key(address)
-        times = self._failures.pop(key, None) or deque(maxlen=self._limit.failures)
+        times = self._failures.pop(key, None) or deque(maxlen=self.limit.failures)
         times.append(self._clock.monotonic())
         self._failures[key] = times
         if len(self._failures) > _MOST_ADDRESSES:
@@ -33,13 +33,13 @@ class LoginLimit:
     def reached(self, address: str) -> bool:
         """Whether this address has used up its failures for now."""
         times = self._failures.get(_key(address))
-        if times is None or len(times) < self._limit.failures:
+        if times is None or len(times) < self.limit.failures:
             return False
-        return times[0] > self._clock.monotonic() - self._limit.window_s
+        return times[0] > self._clock.monotonic() - self.limit.window_s
 
     def purge(self) -> None:
         """Forget who has been quiet for a window; the janitor's task."""
-        horizon = self._clock.monotonic() - self._limit.window_s
+        horizon = self._clock.monotonic() - self.limit.window_s
         while self._failures:
             key, times = next(iter(self._failures.items()))
             if times[-1] > horizon:

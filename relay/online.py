@@ -37,6 +37,7 @@ from relay.graph.errors import (
     UpstreamError,
 )
 from relay.graph.http import CONNECT_TIMEOUT_S, ENTRA_READ_TIMEOUT_S, EntraHttpClient, http_session
+from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
 from relay.graph.tokens import TokenSource
@@ -268,7 +269,8 @@ class OnlineCheck:
         clock, graph = Clock(), self._config.graph
         tokens = TokenSource(lambda login, timeout_s: Granted(token, _TIMEOUT_S * 10), clock)
         policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000)
-        delivery = Delivery(Mailer(self._client, tokens, policy, clock), graph)
+        large = LargeMail(self._client, tokens, policy, clock, graph.single_request_limit_bytes)
+        delivery = Delivery(Mailer(self._client, tokens, policy, clock), large, graph, clock)
         envelope = Envelope(new_id(), senders[0], (self._send_to,))
         deadline = Deadline(clock, graph.submit_timeout_s)
         try:

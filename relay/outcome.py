@@ -28,6 +28,7 @@ DATA_REPLIES: dict[type[Exception], Reply] = {
     graph.AppMisconfigured: replies.DELIVERY_NOT_AUTHORIZED,
     graph.Unreachable: replies.DELIVERY_UNREACHABLE,
     graph.OutcomeUnknown: replies.DELIVERY_UNREACHABLE,
+    graph.StepUnclear: replies.DELIVERY_UNREACHABLE,
     graph.ServerBusy: replies.DELIVERY_UNREACHABLE,
     graph.ItemNotFound: replies.DELIVERY_UNREACHABLE,
     graph.Throttled: replies.DELIVERY_THROTTLED,

@@ -113,6 +113,7 @@ class Submission:
             "recipients": len(attempt.envelope.forward_paths),
             "size_bytes": attempt.size_bytes,
             "form": account.form,
+            "form_reason": account.form_reason or None,
             "attempts": 0,
             "duration_ms": round((self._clock.monotonic() - attempt.started) * 1000, 1),
             "reply": str(reply),

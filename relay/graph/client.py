@@ -6,42 +6,46 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 from requests.structures import CaseInsensitiveDict
 
 from relay.credentials import Secret
-from relay.graph.errors import GraphError, OutcomeUnknown, Unreachable, from_answer
+from relay.graph.body import Body, Content
+from relay.graph.errors import GraphError, OutcomeUnknown, StepUnclear, Unreachable, from_answer, harmless
 from relay.graph.http import CONNECT_TIMEOUT_S
 
 _LEAST_READ_TIMEOUT_S = 60.0
 _LEAST_TIMEOUT_S = 0.001  # a deadline may have passed by now, and requests takes 0 for a mistake
-_PIECE = 131_072  # octets; the timeout counts for each piece anew, so larger ones would ask for a faster line
 _SLOWEST_UPLOAD_BYTES_S = 100_000  # a slow line gets a second more for each of these
 
 
-class _Body:
-    """Octets to send that know whether all of them went out: the line between not sent and perhaps sent."""
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """By which right a request is made, and how long it may take. token: None where the URL itself is the right."""
 
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
-        self.finished = False
+    token: Secret | None
+    timeout_s: float
 
-    def __len__(self) -> int:
-        return len(self._octets)
+    def headers(self) -> dict[str, str]:
+        traced = {"client-request-id": str(uuid.uuid4())}
+        return traced if self.token is None else {**traced, "Authorization": f"Bearer {self.token.reveal()}"}
 
-    def __iter__(self) -> Iterator[memoryview]:
-        """Piece by piece; http.client sends each before it asks for the next."""
-        view = memoryview(self._octets)
-        for at in range(0, len(view), _PIECE):
-            yield view[at : at + _PIECE]
-        self.finished = True
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was asked for. content: the decoded JSON, None for none."""
+
+    status: int
+    content: Any
+    request_id: str
 
 
 class GraphClient:
@@ -58,16 +62,46 @@ class GraphClient:
         self._url = url
         self._guard = guard
 
-    def send_mail(self, mailbox: str, octets: bytes, content_type: str, token: Secret, timeout_s: float) -> str:
+    def send_mail(
+        self, mailbox: str, content: bytes | Content, content_type: str, token: Secret, timeout_s: float
+    ) -> str:
         """POST /users/{mailbox}/sendMail; Graph's request-id when it answered 202. Raises GraphError.
 
         Source: Graph, "user: sendMail".
         """
-        url = f"{self._url}/v1.0/users/{quote(mailbox, safe='@')}/sendMail"
-        body = _Body(octets)
-        request = self._request(url, body, content_type, token)
-        longest_s = _LEAST_READ_TIMEOUT_S + len(octets) / _SLOWEST_UPLOAD_BYTES_S
-        patience_s = max(min(timeout_s, longest_s), _LEAST_TIMEOUT_S)
+        return self.ask(
+            "POST",
+            self.url(mailbox, "sendMail"),
+            Bearer(token, timeout_s),
+            content,
+            headers={"Content-Type": content_type},
+            wanted=(202,),
+            sends=True,
+        ).request_id
+
+    def url(self, mailbox: str, *path: str, query: Mapping[str, str] | None = None) -> str:
+        """An address below /users/{mailbox}; no segment of the path can become two."""
+        segments = "/".join(quote(segment, safe="@") for segment in (mailbox, *path))
+        return f"{self._url}/v1.0/users/{segments}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        access: Bearer,
+        content: bytes | Content = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        wanted: tuple[int, ...],
+        sends: bool = False,
+    ) -> Answer:
+        """The answer with one of the statuses that are wanted. Raises GraphError for any other, and for none.
+
+        sends: a message may have gone where the outcome stays unknown; else nothing can have, whatever happened.
+        """
+        body = Body(content)
+        request = self._request(method, url, body, {**(headers or {}), **access.headers()})
+        patience_s = _patience_s(access.timeout_s, len(body))
         try:
             with self._guard(patience_s):
                 response = self._session.send(
@@ -79,31 +113,33 @@ class GraphClient:
                 answer = _read(response)
         except (requests.RequestException, OSError, ValueError) as fault:
             # ValueError: http.client quotes a header field that it does not take, and the token stands in one.
-            raise _no_answer(fault, body) from None
+            raise _no_answer(fault, body, sends) from None
         request_id = response.headers.get("request-id", "")
-        if response.status_code == 202:
-            return request_id
-        raise from_answer(response.status_code, answer, request_id, _retry_after_s(response.headers.get("Retry-After")))
+        if response.status_code in wanted:
+            return Answer(response.status_code, answer, request_id)
+        retry_after_s = _retry_after_s(response.headers.get("Retry-After"))
+        failure = from_answer(response.status_code, answer, request_id, retry_after_s)
+        raise failure if sends else harmless(failure)
 
-    def _request(self, url: str, body: _Body, content_type: str, token: Secret) -> requests.PreparedRequest:
-        """A POST, ready to be sent.
+    def _request(self, method: str, url: str, body: Body, headers: Mapping[str, str]) -> requests.PreparedRequest:
+        """A request that is ready to be sent, to a URL that is quoted already.
 
-        Session.post() would quote the URL, merge settings and cookies, and guess at the body anew for each message: an
-        eighth of all that a message costs.
+        Session.request() would quote the URL, merge settings and cookies, and guess at the body anew for each message:
+        an eighth of all that a message costs.
         """
         request = requests.PreparedRequest()
-        request.method, request.url = "POST", url
-        request.body = body  # type: ignore[assignment]  # http.client takes an iterable of octets
+        request.method, request.url = method, url
         request.headers = CaseInsensitiveDict(self._session.headers)  # type: ignore[arg-type]  # str, all of them
-        request.headers.update(
-            {
-                "Authorization": f"Bearer {token.reveal()}",
-                "Content-Type": content_type,
-                "Content-Length": str(len(body)),
-                "client-request-id": str(uuid.uuid4()),
-            }
-        )
+        request.headers.update(headers)
+        if len(body):
+            request.body = body  # type: ignore[assignment]  # http.client takes an iterable of octets
+        if len(body) or method == "POST":
+            request.headers["Content-Length"] = str(len(body))
         return request
+
+
+def _patience_s(timeout_s: float, octets: int) -> float:
+    return max(min(timeout_s, _LEAST_READ_TIMEOUT_S + octets / _SLOWEST_UPLOAD_BYTES_S), _LEAST_TIMEOUT_S)
 
 
 def _read(response: requests.Response) -> Any:
@@ -115,9 +151,11 @@ def _read(response: requests.Response) -> Any:
         return None
 
 
-def _no_answer(fault: Exception, body: _Body) -> GraphError:
-    if body.finished:
+def _no_answer(fault: Exception, body: Body, sends: bool) -> GraphError:
+    if body.finished and sends:
         return OutcomeUnknown()
+    if body.finished and len(body):
+        return StepUnclear()
     if isinstance(fault, requests.exceptions.ProxyError):
         return Unreachable("the proxy refused or failed; check https_proxy and its user name and password")
     if isinstance(fault, requests.exceptions.SSLError):

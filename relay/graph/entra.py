@@ -222,6 +222,8 @@ class _Application:
                 http_cache=_HttpCache(),
                 token_cache=_NoCache(),
             )
+        except json.JSONDecodeError:
+            raise  # a page of something in between; said so where all such answers are
         except ValueError:
             raise AppMisconfigured(
                 "Entra ID knows no such tenant; check oauth2_config.tenant_id and authority"

@@ -9,6 +9,7 @@ UpstreamError
  └─ GraphError                  Graph, or the way to it
      ├─ Unreachable                 before the body was sent: DNS, connect, TLS, proxy
      ├─ OutcomeUnknown              time-out or reset after the body, 500, 502, 504: it may have been sent
+     ├─ StepUnclear                 the same behind a step that sends nothing: a draft, an upload
      ├─ ServerBusy                  503 and its like
      ├─ Throttled                   429, 509, over the mailbox's concurrency
      ├─ NotAuthorized               401, or a claims challenge: the token
@@ -78,7 +79,7 @@ class GraphError(UpstreamError):
         self.code = code
         self.request_id = request_id
         self.retry_after_s = retry_after_s
-        self.attempts = 1
+        self.attempts = 0  # requests made until it was raised; who makes them counts
         self.possible_duplicate = False
 
 
@@ -91,6 +92,11 @@ class OutcomeUnknown(GraphError):
     transient = True
     may_have_been_sent = True
     default_advice = "no clear answer from Graph; the message may have been sent, look into the recipient's mailbox or a message trace"
+
+
+class StepUnclear(GraphError):
+    transient = True
+    default_advice = "no clear answer from Graph while a large message was being uploaded; nothing was sent yet"
 
 
 class ServerBusy(GraphError):
@@ -134,7 +140,7 @@ class MailboxFull(GraphError):
 
 
 class TooLarge(GraphError):
-    default_advice = "Graph takes no message of this size in one request"
+    default_advice = "Graph refused the message for its size; the mailbox has a limit of its own (MaxSendSize in Exchange, 35 MB unless changed) that counts what is encoded"
 
 
 class InvalidRecipients(GraphError):
@@ -224,6 +230,17 @@ def from_answer(status: int, body: Any, request_id: str, retry_after_s: float | 
     if kind is Refused and _says_too_large(body):
         kind = TooLarge
     return kind(status=status, code=code, request_id=request_id, retry_after_s=retry_after_s)
+
+
+def harmless(failure: GraphError) -> GraphError:
+    """The same failure of a request that sends no message, whatever became of it."""
+    if not isinstance(failure, OutcomeUnknown):
+        return failure
+    told = StepUnclear(
+        status=failure.status, code=failure.code, request_id=failure.request_id, retry_after_s=failure.retry_after_s
+    )
+    told.attempts = failure.attempts
+    return told
 
 
 def _by_status(status: int) -> type[GraphError]:

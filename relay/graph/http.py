@@ -27,8 +27,10 @@ def http_session(
     observe: told the status of each request's answer, 0 for none, and how long it took to come.
     """
     session = requests.Session()
-    proxies = {"https": https_proxy} if https_proxy else requests.utils.get_environ_proxies(url)
-    session.proxies.update(proxies)
+    # Only that of https: plain http goes to the machine itself (managed identity), and carries a token.
+    proxy = https_proxy or requests.utils.get_environ_proxies(url).get("https")
+    if proxy:
+        session.proxies["https"] = proxy
     session.trust_env = False  # else netrc, and REQUESTS_CA_BUNDLE over verify
     session.verify = ca_bundle or True
     session.headers.clear()

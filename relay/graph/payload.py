@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Message → the octets of a sendMail request in JSON form (Graph: user-sendmail, message, fileAttachment).
+"""Message → the octets of requests in JSON form (Graph: user-sendmail, message, fileAttachment, attachmentItem).
 
 Knows the property names of Graph's message and what it refuses. Sends nothing; knows no token, no mailbox, no retry.
 """
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from relay.graph.body import Base64, Content, Piece
 from relay.message.model import Address, Attachment, Message, Recipients
 
 MAX_INTERNET_HEADERS = 5  # Graph answers InvalidInternetMessageHeaderCollection to six
@@ -24,38 +25,55 @@ _WORD_OCTETS = 45  # of text in one encoded word: 60 characters of base64, under
 _MESSAGE_ID = "String 0x1035"
 _REFERENCES = "String 0x1039"
 _IN_REPLY_TO = "String 0x1042"
+# A property of our own in the mailbox, which no recipient sees: by it a draft is found whose id we never got.
+_MARK = "String {6f1b3c0e-2d0a-4c55-9a5e-5d3c7e1f8a42} Name graph-smtp-relay"
 
 
 def send_mail_json(
     message: Message, recipients: Recipients, from_: Address, *, save_to_sent: bool
-) -> tuple[bytes, tuple[str, ...]]:
+) -> tuple[Content, tuple[str, ...]]:
     """The request body of sendMail in UTF-8, and the names of what of the message it leaves out."""
-    pieces, left_out = _pieces(message, recipients, from_, save_to_sent)
-    return b"".join(piece if isinstance(piece, bytes) else _base64(piece) for piece in pieces), left_out
-
-
-def send_mail_size(message: Message, recipients: Recipients, from_: Address, *, save_to_sent: bool) -> int:
-    """How many octets send_mail_json gives, without encoding an attachment."""
-    pieces, _ = _pieces(message, recipients, from_, save_to_sent)
-    return sum(len(piece) if isinstance(piece, bytes) else (len(piece.content) + 2) // 3 * 4 for piece in pieces)
-
-
-def _pieces(
-    message: Message, recipients: Recipients, from_: Address, save_to_sent: bool
-) -> tuple[list[bytes | Attachment], tuple[str, ...]]:
-    """The request body; an Attachment stands for the base64 of its content, which is made when all is joined."""
     graph_message, left_out = _graph_message(message, recipients, from_)
     encoded = _json(graph_message)
-    pieces: list[bytes | Attachment] = [b'{"message":', encoded]
+    pieces: list[Piece] = [b'{"message":', encoded]
     if message.attachments:
         pieces[1] = encoded[:-1]
         separator = b',"attachments":['
         for attachment in message.attachments:
-            pieces += (separator + _json(_file_attachment(attachment))[:-1] + b',"contentBytes":"', attachment, b'"}')
+            pieces += (separator, *attachment_json(attachment).pieces)
             separator = b","
         pieces.append(b"]}")
     pieces.append(b',"saveToSentItems":true}' if save_to_sent else b',"saveToSentItems":false}')
-    return pieces, left_out
+    return Content(tuple(pieces)), left_out
+
+
+def draft_json(message: Message, recipients: Recipients, from_: Address, mark: str) -> Content:
+    """The message resource without attachments, for POST /messages. mark: a name for it that draft_filter() finds."""
+    graph_message, _ = _graph_message(message, recipients, from_)
+    properties = [*graph_message.get("singleValueExtendedProperties", ()), {"id": _MARK, "value": mark}]
+    return Content((_json({**graph_message, "singleValueExtendedProperties": properties}),))
+
+
+def draft_filter(mark: str) -> str:
+    """The $filter for messages with this mark. Source: Graph, "Get singleValueLegacyExtendedProperty"."""
+    return f"singleValueExtendedProperties/Any(ep: ep/id eq '{_MARK}' and ep/value eq '{mark}')"
+
+
+def attachment_json(attachment: Attachment) -> Content:
+    """The fileAttachment resource, content included."""
+    head = _json(_file_attachment(attachment))[:-1] + b',"contentBytes":"'
+    return Content((head, Base64(attachment.content), b'"}'))
+
+
+def upload_session_json(attachment: Attachment) -> Content:
+    """What createUploadSession wants to know of an attachment."""
+    item: dict[str, Any] = {
+        "attachmentType": "file",
+        "name": attachment.name,
+        "contentType": attachment.media_type,
+        "size": len(attachment.content),
+    }
+    return Content((_json({"AttachmentItem": item | _inline(attachment)}),))
 
 
 def _graph_message(message: Message, recipients: Recipients, from_: Address) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -135,20 +153,20 @@ def _header_value(value: str) -> str:
 
 def _file_attachment(attachment: Attachment) -> dict[str, Any]:
     """The fileAttachment resource but for contentBytes."""
-    resource: dict[str, Any] = {
+    return {
         "@odata.type": "#microsoft.graph.fileAttachment",
         "name": attachment.name,
         "contentType": attachment.media_type,
-    }
+    } | _inline(attachment)
+
+
+def _inline(attachment: Attachment) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
     if attachment.inline:
-        resource["isInline"] = True
+        properties["isInline"] = True
     if attachment.content_id:
-        resource["contentId"] = attachment.content_id
-    return resource
-
-
-def _base64(attachment: Attachment) -> bytes:
-    return binascii.b2a_base64(attachment.content, newline=False)
+        properties["contentId"] = attachment.content_id
+    return properties
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

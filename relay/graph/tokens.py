@@ -28,6 +28,8 @@ COOL_DOWN_S = 60.0  # of an account that Entra ID has locked; doubles with each 
 LONGEST_COOL_DOWN_S = 960.0
 RENEW_AHEAD_S = 300.0
 MOST_REFUSALS = 10_000
+# Consent can be one user's, and these tenants are looked for by the user's name: nobody else is held back for them.
+_ONE_USERS = ("AADSTS65001", "AADSTS65005", "AADSTS50059", "AADSTS50128")
 _COOLED_DOWN = ("AADSTS50053", "AADSTS50196")
 
 
@@ -125,7 +127,7 @@ class TokenSource:
 
     def _key(self, login: Credentials) -> tuple[str, bytes]:
         password = login.password.reveal().encode("utf-8", "surrogatepass")
-        return login.user.strip().casefold(), hmac.digest(self._digest_key, password, "sha256")
+        return login.user.lower(), hmac.digest(self._digest_key, password, "sha256")
 
     def _fresh(self, user: str, digest: bytes) -> Secret | None:
         cached = self._cached.get(user)
@@ -172,8 +174,10 @@ class TokenSource:
     def _remember(self, raised: TokenError, user: str, digest: bytes) -> None:
         now = self._clock.monotonic()
         fault = _again(raised)
-        if isinstance(fault, AppMisconfigured):
+        if isinstance(fault, AppMisconfigured) and fault.entra_code not in _ONE_USERS:
             self._app_fault = _Refusal(now + APP_FAULT_MEMORY_S, APP_FAULT_MEMORY_S, fault)
+        elif isinstance(fault, AppMisconfigured):
+            self._refused[user, digest] = _Refusal(now + APP_FAULT_MEMORY_S, APP_FAULT_MEMORY_S, fault)
         elif isinstance(fault, CredentialsRefused):
             self._refused[user, digest] = _Refusal(now + REFUSAL_MEMORY_S, REFUSAL_MEMORY_S, fault)
         elif fault.entra_code in _COOLED_DOWN:  # whatever the password: leave the account alone, longer each time

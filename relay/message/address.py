@@ -66,6 +66,12 @@ def canonical(addr: str) -> str:
     return f"{unicodedata.normalize('NFC', local.casefold())}@{_a_label(domain)}"
 
 
+def with_ascii_domain(addr: str) -> str:
+    """addr with its domain as A-labels where it is an IDN (RFC 5891), for header fields that hold ASCII alone."""
+    local, at, domain = addr.rpartition("@")
+    return addr if domain.isascii() else f"{local}{at}{_a_label(domain)}"
+
+
 def _a_label(domain: str) -> str:
     if not domain.isascii() and len(domain) <= 255:  # some versions of idna take quadratic time
         with contextlib.suppress(UnicodeError):  # no host name at all: compare it as it stands

@@ -35,6 +35,7 @@ _BASE64_WORD = re.compile(r"([A-Za-z0-9+/]*+)={0,3}")
 _Q_OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
 _LINE_BREAKS = re.compile(r"[\r\n]+")
 _MAX_ENCODED = 1_000_000  # characters; an attack, not a header: left as it stands
+_MAX_PARAMETERS = 65_536  # characters; what is behind them is an attack on our time
 _SEGMENT = re.compile(r'(?:[^;"]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _QUOTED_PAIR = re.compile(r'\\(["\\])')  # any other backslash comes from a Windows path
@@ -160,7 +161,7 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
     Continuations and charsets by RFC 2231, which go before a plain value of the same name; the first of two wins.
     File names are decoded also where a sender put encoded words there, against RFC 2047 §5.
     """
-    segments = [segment.strip() for segment in _SEGMENT.findall(text)]
+    segments = [segment.strip() for segment in _SEGMENT.findall(text[:_MAX_PARAMETERS])]
     value = segments.pop(0) if segments else ""
     if "=" in value:  # the semicolon was forgotten, or there is no main value at all
         segments.insert(0, value)

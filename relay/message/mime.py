@@ -33,6 +33,7 @@ _UU_BEGIN = re.compile(rb"(?:\A|(?<=[\r\n]))begin [0-7]{3,4} [^\r\n]*+(?:\r{0,2}
 class Container(NamedTuple):
     subtype: str  # of multipart/
     start: int  # where it begins: tells it from its like
+    boundary: bytes  # the one that its delimiters really have
 
 
 class Leaf(NamedTuple):
@@ -47,6 +48,8 @@ class Leaf(NamedTuple):
     encoding: str  # Content-Transfer-Encoding, lower case; empty when there is none
     octets: bytes
     containers: tuple[Container, ...]  # outermost first
+    start: int  # of the part's header, in the message
+    end: int  # of its octets; they begin at end - len(octets)
 
 
 class Structure(NamedTuple):
@@ -76,17 +79,17 @@ def _split_entity(
     if media_type.startswith("multipart/"):
         if len(containers) >= _MAX_DEPTH:
             structure.warnings.append("parts are nested too deep: the inner ones are attached as one")
-            _attach_as_it_came(content[start:end], containers, structure)
+            _attach_as_it_came(content, start, end, containers, structure)
             return
-        sections = _sections_of(content, header.body_start, end, parameters.get("boundary", ""), structure)
+        sections, boundary = _sections_of(content, header.body_start, end, parameters.get("boundary", ""), structure)
         if sections:
-            inner = (*containers, Container(media_type.removeprefix("multipart/"), start))
+            inner = (*containers, Container(media_type.removeprefix("multipart/"), start, boundary))
             inner_default = "message/rfc822" if media_type == "multipart/digest" else "text/plain"
             structure.containers.append(media_type)
             for part_start, part_end in sections:
                 if len(structure.leaves) >= _MAX_LEAVES:
                     structure.warnings.append("there are too many parts: the last ones are attached as one")
-                    _attach_as_it_came(content[part_start:end], inner, structure)
+                    _attach_as_it_came(content, part_start, end, inner, structure)
                     return
                 part_header = split_fields(content, part_start, part_end, is_message=False)
                 _split_entity(content, part_header, part_start, part_end, inner_default, inner, structure)
@@ -94,12 +97,15 @@ def _split_entity(
         structure.warnings.append("a multipart holds no part: its text is taken as it stands")
         media_type, parameters, found = "text/plain", {}, {}
     octets = content[header.body_start : end]
-    structure.leaves.append(_leaf(structure, found, media_type, parameters, octets, containers))
+    structure.leaves.append(_leaf(structure, found, media_type, parameters, octets, containers, start, end))
 
 
-def _attach_as_it_came(octets: bytes, containers: tuple[Container, ...], structure: Structure) -> None:
+def _attach_as_it_came(
+    content: bytes, start: int, end: int, containers: tuple[Container, ...], structure: Structure
+) -> None:
     found = {"content-disposition": "attachment; filename=message-part.eml"}
-    structure.leaves.append(_leaf(structure, found, "message/rfc822", {}, octets, containers))
+    octets = content[start:end]
+    structure.leaves.append(_leaf(structure, found, "message/rfc822", {}, octets, containers, start, end))
 
 
 def _leaf(
@@ -109,6 +115,8 @@ def _leaf(
     parameters: Mapping[str, str],
     octets: bytes,
     containers: tuple[Container, ...],
+    start: int,
+    end: int,
 ) -> Leaf:
     written = found.get("content-disposition")
     disposition, disposition_parameters = parse_parameters(written) if written else ("", {})
@@ -122,6 +130,8 @@ def _leaf(
         found.get("content-transfer-encoding", "").lower().partition("(")[0].strip(" \t;\"'"),
         octets,
         containers,
+        start,
+        end,
     )
 
 
@@ -144,16 +154,19 @@ def _media_type(text: str, default: str) -> tuple[str, Mapping[str, str]]:
     return "application/octet-stream" if "name" in parameters else "text/plain", parameters
 
 
-def _sections_of(content: bytes, start: int, end: int, boundary: str, structure: Structure) -> list[tuple[int, int]]:
-    """The ranges of a container's parts, by the declared boundary, else by the one that stands there."""
-    delimiter = b"--" + boundary.rstrip().encode()
-    sections, closed = _find_sections(content, start, end, delimiter) if boundary else ([], False)
+def _sections_of(
+    content: bytes, start: int, end: int, declared: str, structure: Structure
+) -> tuple[list[tuple[int, int]], bytes]:
+    """The ranges of a container's parts, by the declared boundary, else by the one that stands there; and that one."""
+    boundary = declared.rstrip().encode()
+    sections, closed = _find_sections(content, start, end, b"--" + boundary) if declared else ([], False)
     if not sections and (likely := _LIKELY_DELIMITER.search(content, start, end)):
         structure.warnings.append("a multipart does not name its own boundary: taken from the text")
-        sections, closed = _find_sections(content, start, end, b"--" + likely[1].rstrip())
+        boundary = likely[1].rstrip()
+        sections, closed = _find_sections(content, start, end, b"--" + boundary)
     if sections and not closed:
         structure.warnings.append("a multipart has no end")
-    return sections
+    return sections, boundary
 
 
 def _find_sections(content: bytes, start: int, end: int, delimiter: bytes) -> tuple[list[tuple[int, int]], bool]:

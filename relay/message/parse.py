@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from relay.message.address import parse_address_list
 from relay.message.charset import decode_text
+from relay.message.form import TEXT_ALTERNATIVE, lost_in_json
 from relay.message.headers import Fields, decode_words, field_text, split_fields
 from relay.message.mime import Leaf, Structure, decode_octets, split_parts
 from relay.message.model import Address, Attachment, Body, Message, MessageError
@@ -38,8 +39,8 @@ _CARRIED = {  # and Bcc, which is neither carried nor named
     *_READ_RECEIPT,
     *(_DELIVERY_RECEIPT, "reply-to", "to", "cc", "bcc", "resent-bcc", "mime-version"),
 }
-_PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
+_MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
 
@@ -88,7 +89,7 @@ class _Parts:
         self.body = Body("html", texts[chosen.number])
         for leaf in filled:
             if leaf.media_type == "text/plain" and _are_alternatives(leaf, chosen):
-                self.not_carried.append("text alternative")
+                self.not_carried.append(TEXT_ALTERNATIVE)
             elif leaf is not chosen:
                 self._beside_body.append(leaf)
 
@@ -102,7 +103,7 @@ class _Parts:
         if octets is None:
             self._warn(leaf, "cannot be decoded: taken as it stands")
             octets = leaf.octets
-        text, certain = decode_text(octets, _charset_of(leaf, octets))
+        text, certain = decode_text(octets, charset_of(leaf, octets))
         if not certain:
             self._warn(leaf, "is not in the charset it names, or names none: guessed")
         return text
@@ -123,11 +124,7 @@ class _Parts:
                 self._attach(leaf, f"ATT{texts:05}.{extension}", referenced)  # as Exchange names them
             elif leaf.number not in candidates:
                 self._attach(leaf, clean_name(_given_name(leaf)), referenced)
-                self._name_losses(leaf)
-        if any(media_type == "multipart/signed" for media_type in self.structure.containers):
-            self.not_carried.append("signature")
-        if any(media_type == "multipart/encrypted" for media_type in self.structure.containers):
-            self.not_carried.append("encryption")
+        self.not_carried += lost_in_json(self.structure, self.body.content if self.body.kind == "text" else "")
 
     def _attach(self, leaf: Leaf, name: str, referenced: set[str]) -> None:
         octets = leaf.octets
@@ -159,16 +156,8 @@ class _Parts:
         found = {html.unescape(match[1]) for match in _CID_REFERENCE.finditer(self.body.content)}
         return found | {unquote(content_id) for content_id in found}  # a cid: URL is percent-encoded, RFC 2392 §2
 
-    def _name_losses(self, leaf: Leaf) -> None:
-        if leaf.media_type == "text/calendar":
-            self.not_carried.append("calendar invitation")
-        elif leaf.media_type in _PKCS7:
-            kind = leaf.parameters.get("smime-type", "").lower()
-            if kind != "certs-only":
-                self.not_carried.append("signature" if kind == "signed-data" else "encryption")
 
-
-def _charset_of(leaf: Leaf, octets: bytes) -> str:
+def charset_of(leaf: Leaf, octets: bytes) -> str:
     """The charset that the part names, or else that its HTML names, where that one is not plainly wrong."""
     charset = leaf.parameters.get("charset", "").partition("(")[0].strip(" '")
     if charset or leaf.media_type != "text/html":
@@ -199,7 +188,8 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
         if key in _CARRIED:
             values.setdefault(key, []).append(raw)
         elif key.startswith("x-") and not key.startswith("x-ms-exchange-"):
-            x_headers.append((name, decode_words(field_text(raw))))
+            value = decode_words(field_text(raw)) if len(x_headers) < _MOST_READ else ""
+            x_headers.append((name, value))
         elif not key.startswith("content-"):
             unplaced.setdefault(key, name)
 
@@ -208,7 +198,7 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
 
     def addresses(name: str) -> tuple[Address, ...]:
         """Of all fields of this name: a second To is wrong, but who stands there is meant."""
-        return parse_address_list(", ".join(field_text(raw) for raw in values.get(name, ())))
+        return parse_address_list(", ".join(field_text(raw) for raw in values.get(name, ())[:_MOST_READ]))
 
     reply_to = addresses("reply-to")
     if "reply-to" in values and not reply_to:

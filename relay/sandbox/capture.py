@@ -36,7 +36,7 @@ class Address:
 class Captured:
     """One message that was accepted. sender, to, cc and bcc are bare addresses, in the order they came in."""
 
-    form: Literal["json", "mime"]
+    form: Literal["json", "mime", "draft"]
     mailbox: str  # the one in the URL; for /me the token's user
     user: str  # the token's user; empty with an application's token
     message: JsonObject | None = field(default=None, repr=False)

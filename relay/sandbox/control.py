@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from relay.sandbox.capture import Captured, as_json
 from relay.sandbox.faults import Faults, parse_fault
+from relay.sandbox.mailstore import Item
 from relay.sandbox.model import Answer, Request, json_answer
 from relay.sandbox.tokens import Tokens
 
@@ -73,6 +74,21 @@ class Control:
         numbered = list(enumerate(self._messages, first))
         return json_answer(200, [{"number": number, **as_json(item)} for number, item in numbered if number > after])
 
+    def list_drafts(self, drafts: list[Item]) -> Answer:
+        """GET /_sandbox/drafts: what was made and neither sent nor deleted."""
+        return json_answer(
+            200,
+            [
+                {
+                    "id": item.id,
+                    "mailbox": item.mailbox,
+                    "subject": item.message.get("subject") or "",
+                    "attachments": len(item.attachments),
+                }
+                for item in drafts
+            ],
+        )
+
     def show_stats(self, request: Request) -> Answer:
         """GET /_sandbox/stats."""
         return json_answer(
@@ -97,7 +113,7 @@ class Control:
         return Answer(204)
 
     def reset(self, request: Request) -> Answer:
-        """POST /_sandbox/reset: no messages, faults, counters or tokens any more."""
+        """POST /_sandbox/reset: no messages, drafts, faults, counters or tokens any more."""
         self._clear_messages()
         self._faults.clear()
         self._stats.clear()

@@ -20,8 +20,9 @@ FOR_EVER = -1
 class Fault:
     """One way to fail, and for whom.
 
-    kind: the route it is for (`token`, `sendMail`, `realm`, `openid`, …) or `any`. user: the login or the mailbox
-    it is for, empty for everyone. count: how many requests, -1 for ever.
+    kind: the route it is for (`token`, `sendMail`, `draft`, `attachment`, `uploadSession`, `upload`, `send`,
+    `deleteDraft` and the others in routes.py) or `any`. user: the login or the mailbox it is for, empty for everyone.
+    count: how many requests, -1 for ever.
     status: answer with this instead of what the service would say; 0 leaves the service's own answer.
     code: Graph's error code, or an AADSTS number, in the body of that answer; empty picks the usual one.
     accept: the service handles the request first: a message is captured although its sender cannot know.

@@ -206,6 +206,18 @@ _ATTACHMENTS = {
         f"{_GRAPH}.itemAttachment", {**_ATTACHMENT_PROPERTIES, "item": _item}, required=["name", "item"]
     ),
 }
+ATTACHMENT_ITEM = entity(
+    f"{_GRAPH}.attachmentItem",
+    {
+        "attachmentType": enumeration(f"{_GRAPH}.attachmentType", ["file", "item", "reference"]),
+        "name": string,
+        "contentType": string,
+        "size": integer,
+        "isInline": boolean,
+        "contentId": string,
+    },
+    required=["attachmentType", "name", "size"],
+)
 MESSAGE = entity(
     f"{_GRAPH}.message",
     {

@@ -122,6 +122,8 @@ class Sandbox:
     def _clear_messages(self) -> None:
         self.messages.clear()
         self.received = 0
+        self._graph.store.clear()
+        self._graph.uploads.clear()
 
     def _control(self) -> Control:
         return Control(
@@ -154,7 +156,7 @@ class Sandbox:
             return no_route_answer(self._routes, request, self._clock.now()), 0.0
         if route.kind == CONTROL:
             return route.handle(replace(request, body=handler.read_body())), 0.0
-        user = self._graph.token_user(request)
+        user = self._graph.user_of(request)
         mailbox = request.segments[route.mailbox_at] if route.mailbox_at >= 0 else user
         status = 0
         self.stats.began(mailbox)

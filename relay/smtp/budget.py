@@ -8,12 +8,12 @@ class Budget:
     """A number of octets that reservations share."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self.used = 0
 
     def has_room(self, octets: int) -> bool:
         """Whether that many more would fit now."""
-        return self.used + octets <= self._limit
+        return self.used + octets <= self.limit
 
     def reservation(self) -> Reservation:
         """An empty one, to grow with a message."""

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _SPARE_PLACES = 16
 _BACKLOG = 1024
 _PROXY_PATIENCE_S = 10.0
+_TURNED_AWAY_LINGER_S = 0.1  # it takes a place in the pool meanwhile, and has hardly said anything yet
+_CLEAN_UP_S = 6.0  # for sessions that are cut off in the middle and have to delete a draft at Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +125,20 @@ class SmtpServer:
 
     def drain(self, timeout_s: float) -> None:
         """Stop accepting, tell idle sessions 421 4.3.2, let the others finish; what is left is closed and named."""
+        patience = Deadline(Clock(), timeout_s)
         for server in self._servers:
             server.close()
         # At the same time: a client that does not read must not keep the others waiting.
-        gevent.joinall([gevent.spawn(session.drain) for session in self._sessions], timeout=timeout_s)
-        self._pool.join(timeout=timeout_s)
+        gevent.joinall([gevent.spawn(session.drain) for session in self._sessions], timeout=patience.remaining())
+        self._pool.join(timeout=patience.remaining())
         left = [session.client.session for session in self._sessions]
         if left:
+            gevent.joinall([gevent.spawn(session.cut) for session in self._sessions], timeout=LINGER_S)
             log.warning(
                 "shutdown_timeout",
                 extra={"sessions": left, "reason": "closed in the middle; these clients will send again"},
             )
-        self._pool.kill(timeout=1)
+        self._pool.kill(timeout=_CLEAN_UP_S)
 
     def _handle(self, implicit_tls: bool, sock: socket.socket, peer: tuple[str, int]) -> None:
         set_no_delay(sock)
@@ -182,7 +186,7 @@ def _turn_away(sock: socket.socket, reply: Reply, implicit_tls: bool) -> None:
     line_io.write(reply.octets)
     with suppress(Disconnected):
         line_io.flush()
-        line_io.linger(LINGER_S)
+        line_io.linger(_TURNED_AWAY_LINGER_S)
 
 
 def _read_proxy_header(sock: socket.socket) -> str:

@@ -171,6 +171,10 @@ class Session:
             return True
         return False
 
+    def cut(self) -> None:
+        """Called when the time to stop is up: whatever is in flight, the client is told to come back."""
+        self._farewell(replies.SHUTTING_DOWN)
+
     def write_reply(self, reply: Reply) -> None:
         """The only way out for a reply: counted, logged, and the end of the session where it says so."""
         if log.isEnabledFor(logging.DEBUG):

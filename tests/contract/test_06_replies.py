@@ -26,6 +26,7 @@ from relay.submission import Submission
 from tests.support.backend import CLIENT
 from tests.support.clock import FakeClock
 from tests.support.dialog import SETTINGS, all_records, check_records
+from tests.support.graph_api import no_large_mail
 from tests.support.wire import ENVELOPE, LOGIN, line_io
 
 Answer = tuple[int, str, dict[str, str]] | Exception
@@ -79,7 +80,9 @@ class Scene:
         )
         limit = LoginLimit(AuthLimit(), self.clock)
         authenticator = Authenticator(Accounts(Config()), limit, self.tokens, self.clock)  # type: ignore[arg-type]
-        self._submission = Submission(authenticator, Delivery(mailer, GraphConfig()), 110, self.clock)
+        config = GraphConfig()
+        delivery = Delivery(mailer, no_large_mail(config, self.clock), config, self.clock)
+        self._submission = Submission(authenticator, delivery, 110, self.clock)
 
     def reply(self) -> str:
         """The answer to a message; and the session is still usable behind it."""

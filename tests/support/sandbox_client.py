@@ -54,6 +54,11 @@ class Upstream:
         found: list[dict[str, Any]] = self._ask(f"messages?after={after}")
         return found
 
+    def drafts(self) -> list[dict[str, Any]]:
+        """Drafts that were made and neither sent nor deleted."""
+        found: list[dict[str, Any]] = self._ask("drafts")
+        return found
+
     def stats(self) -> dict[str, Any]:
         """requests by kind and status, max_concurrent by mailbox, messages in all."""
         found: dict[str, Any] = self._ask("stats")

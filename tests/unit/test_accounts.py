@@ -109,7 +109,7 @@ def test_logged_in() -> None:
     credentials = login("scanner@example.com", "x")
     identity = accounts().logged_in(credentials, client(OUTSIDE))
     assert (identity.user, identity.mailbox) == ("scanner@example.com", "scanner@example.com")
-    assert identity.login is credentials
+    assert identity.login == credentials
     assert not identity.fallback
 
 

@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RANKS = {
-    0: "relay config credentials clock logs stats janitor identity service arguments",
-    1: "configfile configyaml configvalue admin accounts loginlimit selfsigned smtp message graph sandbox serviceunit",
+    0: "relay config credentials vault clock logs stats janitor identity service arguments",
+    1: "configfile configcrypt configyaml configvalue admin accounts loginlimit selfsigned smtp message graph sandbox"
+    " serviceunit",
     2: "outcome health",
     3: "authentication delivery",
     4: "submission",
@@ -24,7 +25,7 @@ RANKS = {
 }
 RANK_OF = {name: rank for rank, names in RANKS.items() for name in names.split()}
 # Files that make up one package although they lie in relay/ itself.
-FAMILIES = {"configfile": "config file", "configyaml": "config file", "configvalue": "config file"}
+FAMILIES = dict.fromkeys(("configfile", "configyaml", "configvalue", "configcrypt"), "config file")
 GEVENT = {"relay.bootstrap", "relay.app", "relay.smtp.server", "relay.admin.server", "relay.sandbox.server"}
 # smtp/ is RFC 5321, message/ RFC 5322: the one sideways step that is allowed.
 SIDEWAYS = {("graph", "relay.message.model")}

@@ -16,6 +16,7 @@ from relay.config import AccessConfig, AuthLimit, Config, GraphConfig
 from relay.credentials import Secret
 from relay.delivery import Delivery
 from relay.graph import errors
+from relay.graph.body import Content
 from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable, UpstreamError
 from relay.graph.mail import Receipt
 from relay.identity import Client, Credentials, Identity
@@ -25,6 +26,7 @@ from relay.smtp.reply import Reject
 from relay.submission import Submission
 from tests.support.clock import FakeClock
 from tests.support.dialog import all_records, check_records
+from tests.support.graph_api import no_large_mail
 
 CLIENT = Client("192.168.1.20", "S1")
 ENVELOPE = Envelope("M1", "scanner@example.com", ("b@example.com",))
@@ -56,14 +58,14 @@ class FakeMailer:
         self.remaining: list[float] = []
 
     def send(
-        self, mailbox: str, octets: bytes, content_type: str, login: Credentials, deadline: Deadline, message_id: str
+        self, mailbox: str, content: Content, content_type: str, login: Credentials, deadline: Deadline, message_id: str
     ) -> Receipt:
         self.remaining.append(deadline.remaining())
         self._clock.advance(1)
         if self.fault is not None:
             raise self.fault
         assert content_type == "application/json"
-        self.sent.append({"mailbox": mailbox, "login": login, "id": message_id, **json.loads(octets)})
+        self.sent.append({"mailbox": mailbox, "login": login, "id": message_id, **json.loads(bytes(content))})
         return self.receipt
 
 
@@ -72,6 +74,7 @@ class Scene:
         self.clock = FakeClock()
         self.tokens = FakeTokens()
         self.mailer = FakeMailer(self.clock)
+        config = GraphConfig(**settings)
         self.submission = Submission(
             Authenticator(
                 Accounts(Config(access=access or AccessConfig())),
@@ -79,7 +82,7 @@ class Scene:
                 self.tokens,  # type: ignore[arg-type]
                 self.clock,
             ),
-            Delivery(self.mailer, GraphConfig(**settings)),  # type: ignore[arg-type]
+            Delivery(self.mailer, no_large_mail(config, self.clock), config, self.clock),  # type: ignore[arg-type]
             GraphConfig(**settings).submit_timeout_s,
             self.clock,
         )
@@ -216,7 +219,7 @@ def test_what_one_request_cannot_hold() -> None:
 
 
 def test_save_to_sent_and_submit_timeout_are_the_configurations() -> None:
-    scene = Scene(save_to_sent=True, submit_timeout_s=7)
+    scene = Scene(save_to_sent=True, format="json", submit_timeout_s=7)
     scene.submit()
     assert scene.mailer.sent[0]["saveToSentItems"] is True
     assert scene.mailer.remaining == [7]

@@ -174,6 +174,7 @@ def test_which_may_be_tried_again_and_which_may_have_gone() -> None:
     assert {kind.__name__ for kind in kinds if kind.transient} == {  # type: ignore[attr-defined]
         "Unreachable",
         "OutcomeUnknown",
+        "StepUnclear",
         "ServerBusy",
         "Throttled",
         "ItemNotFound",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.graph.payload import send_mail_json, send_mail_size
+from relay.graph.payload import send_mail_json
 from relay.message.model import Address, Attachment, Body, Message, Recipients
 
 BOB = Address("Bob", "bob@x")
@@ -20,8 +20,9 @@ NOBODY = Recipients()
 
 
 def build(message: Message, recipients: Recipients = NOBODY, *, save_to_sent: bool = False) -> dict[str, Any]:
-    octets, _ = send_mail_json(message, recipients, BOB, save_to_sent=save_to_sent)
-    assert len(octets) == send_mail_size(message, recipients, BOB, save_to_sent=save_to_sent)
+    content, _ = send_mail_json(message, recipients, BOB, save_to_sent=save_to_sent)
+    octets = bytes(content)
+    assert len(octets) == len(content)
     payload: dict[str, Any] = json.loads(octets.decode("utf-8"))
     return payload
 

@@ -131,7 +131,7 @@ PDF = "Content-Type: application/pdf; name=x.pdf\nContent-Transfer-Encoding: bas
             multipart("report", TEXT, "Content-Type: message/delivery-status\n\n", "Content-Type: text/x-headers\n\n"),
             Body("text", "text"),
             ["attachment-1.txt", "attachment-2.txt"],
-            (),
+            ("delivery report",),
         ),
     ],
 )  # fmt: skip

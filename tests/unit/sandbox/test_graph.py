@@ -323,6 +323,7 @@ def test_mime_that_is_not_base64(tenant: Tenant, body: bytes) -> None:
         (b"To: nobody\r\n\r\n", NO_RECIPIENT),
         (b"Bcc: a@example.com\r\n\r\n", OK),
         (b"To: a@example.com\r\nFrom: denied@example.com\r\n\r\n", (403, "ErrorSendAsDenied")),
+        (b"To: a@example.com\r\nSender: denied@example.com\r\n\r\n", (403, "ErrorSendAsDenied")),
         (b'To: a@example.com\r\nFrom: "x@y" <scanner@example.com>\r\n\r\n', (403, "ErrorSendAsDenied")),
         ("To: Jürgen <jürgen@example.com>\r\n\r\n".encode(), OK),
         (b"To: a@example.com\r\nSubject: =?x-unknown?q?a?= \xff\r\n\r\n", OK),

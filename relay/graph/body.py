@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The octets of one HTTP request, as pieces: a message is held once, and its base64 is made while it is sent.
+
+Knows http.client's way of reading a body, and nothing of what is in it.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_PIECE = 131_072  # octets; the timeout counts for each piece anew, so larger ones would ask for a faster line
+
+
+@dataclass(frozen=True, slots=True)
+class Base64:
+    """Stands for the base64 of these octets (RFC 4648 §4), without line breaks."""
+
+    octets: bytes = field(repr=False)
+
+    def __len__(self) -> int:
+        return (len(self.octets) + 2) // 3 * 4
+
+
+Piece = bytes | memoryview | Base64
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one request carries. Its length is known without encoding anything."""
+
+    pieces: tuple[Piece, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return sum(len(piece) for piece in self.pieces)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """The octets from the first to the last in handy pieces, none of them empty."""
+        for piece in self.pieces:
+            if isinstance(piece, Base64):
+                for octets in _cut(piece.octets, _PIECE // 4 * 3):  # whole groups of three: no padding in between
+                    yield binascii.b2a_base64(octets, newline=False)
+            else:
+                yield from _cut(piece, _PIECE)
+
+
+def _cut(octets: bytes | memoryview, size: int) -> Iterator[memoryview]:
+    view = memoryview(octets)
+    return (view[at : at + size] for at in range(0, len(view), size))
+
+
+class Body:
+    """Content on its way out that knows whether all of it went: the line between not sent and perhaps sent."""
+
+    def __init__(self, content: bytes | Content) -> None:
+        self._content = content if isinstance(content, Content) else Content((content,))
+        self._length = len(content)
+        self.finished = not self._length  # then the head of the request is all there is
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """Piece by piece; http.client sends each before it asks for the next."""
+        yield from self._content
+        self.finished = True

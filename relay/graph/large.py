@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Large mail: what one request cannot hold goes as a draft, its attachments one by one, and is then sent.
+
+Knows what may go this way, which mailboxes lately were denied it, and what one request was found to hold. How a
+draft is made is draft.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+from relay.clock import Clock, Deadline
+from relay.graph.body import Content
+from relay.graph.client import GraphClient
+from relay.graph.draft import Draft
+from relay.graph.errors import AccessDenied, TooLarge
+from relay.graph.mail import Receipt
+from relay.graph.payload import draft_json
+from relay.graph.retry import RetryPolicy
+from relay.graph.tokens import TokenSource
+from relay.graph.tries import Errand, Tries
+from relay.identity import Credentials
+from relay.message.model import Address, Attachment, Message, Recipients
+
+log = logging.getLogger(__name__)
+
+DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
+_LEAST_LIMIT_BYTES = 65_536
+_DENIED = (
+    "a message of this size needs a draft and Graph denies it: grant the app Mail.ReadWrite beside Mail.Send, of the "
+    "same type and with admin consent (a delegated one holds for the user's own mailbox only); not tried again for "
+    "ten minutes"
+)
+
+
+class LargeMail:
+    """Sends what is over the limit of one request."""
+
+    def __init__(
+        self,
+        client: GraphClient,
+        tokens: TokenSource,
+        policy: RetryPolicy,
+        clock: Clock,
+        single_request_limit_bytes: int,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.limit_bytes = single_request_limit_bytes  # what one sendMail holds, as far as is known
+        self._configured_bytes = single_request_limit_bytes
+        self._client = client
+        self._tries = Tries(tokens, policy, clock, draw)
+        self._clock = clock
+        self._denied: dict[str, float] = {}  # mailbox → until when it is not asked for
+
+    def send(
+        self,
+        mailbox: str,
+        message: Message,
+        recipients: Recipients,
+        from_: Address,
+        login: Credentials,
+        deadline: Deadline,
+        message_id: str,
+    ) -> Receipt:
+        """Until Graph has taken it. Raises GraphError, with TooLarge for what cannot go this way; TokenError."""
+        content = draft_json(message, recipients, from_, message_id)
+        self._check(mailbox, content)
+        errand = Errand(mailbox, login, deadline, message_id)
+        draft = Draft(self._client, self._tries, self._clock, errand)
+        try:
+            self._build(draft, content, message.attachments, errand)
+            return Receipt(draft.send(), errand.tries, errand.possible_duplicate)
+        finally:
+            draft.clean_up()
+
+    def lower_limit(self, size_bytes: int, message_id: str) -> None:
+        """Remember that sendMail refused a request of this size, and that the same message went as a draft."""
+        self.limit_bytes = min(self.limit_bytes, max(size_bytes - 1, _LEAST_LIMIT_BYTES))
+        log.info(
+            "limit_lowered",
+            extra={
+                "message_id": message_id,
+                "size_bytes": size_bytes,
+                "limit_bytes": self.limit_bytes,
+                "reason": "Graph refused a request below single_request_limit; larger ones go as drafts from now on",
+            },
+        )
+
+    def purge(self) -> None:
+        """Forget the mailboxes that may be asked for again."""
+        now = self._clock.monotonic()
+        self._denied = {mailbox: until for mailbox, until in self._denied.items() if until > now}
+
+    def _check(self, mailbox: str, content: Content) -> None:
+        """Raises TooLarge for what needs no try."""
+        fault = ""
+        if len(content) > self._configured_bytes:
+            fault = "the text alone, without attachments, is over single_request_limit"
+        elif self._denied.get(mailbox.casefold(), 0.0) > self._clock.monotonic():
+            fault = _DENIED
+        if fault:
+            failure = TooLarge(fault)
+            failure.attempts = 0
+            raise failure
+
+    def _build(self, draft: Draft, content: Content, attachments: tuple[Attachment, ...], errand: Errand) -> None:
+        try:
+            draft.create(content)
+            for attachment in attachments:
+                draft.attach(attachment)
+        except AccessDenied as denied:
+            self._denied[errand.mailbox.casefold()] = self._clock.monotonic() + DENIED_FOR_S
+            log.error(
+                "large_mail_denied",
+                extra={
+                    "message_id": errand.message_id,
+                    "mailbox": errand.mailbox,
+                    "status": denied.status or None,
+                    "graph_code": denied.code or None,
+                    "graph_request_id": denied.request_id or None,
+                    "reason": _DENIED,
+                },
+            )
+            refusal = TooLarge(_DENIED, status=denied.status, code=denied.code, request_id=denied.request_id)
+            refusal.attempts = denied.attempts
+            raise refusal from None

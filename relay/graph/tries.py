@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Requests for one message: tokens, tries and waits. Knows when to repeat a request, and not what is in it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from relay.clock import Clock, Deadline
+from relay.credentials import Secret
+from relay.graph.errors import GraphError, NotAuthorized
+from relay.graph.retry import RetryPolicy, next_delay_s
+from relay.graph.tokens import TokenSource
+from relay.identity import Credentials
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Errand:
+    """One message on its way: for whom, until when, and how it has gone so far."""
+
+    mailbox: str
+    login: Credentials
+    deadline: Deadline
+    message_id: str
+    tries: int = 1  # one more for each request that was repeated
+    possible_duplicate: bool = False
+
+
+class Tries:
+    """Repeats requests as far as that may help."""
+
+    def __init__(
+        self,
+        tokens: TokenSource,
+        policy: RetryPolicy,
+        clock: Clock,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._tokens = tokens
+        self._policy = policy
+        self._clock = clock
+        self._draw = draw
+
+    def run(self, errand: Errand, request: Callable[[Secret], T]) -> T:
+        """What request gives, which is called with a token, again where that may help. Raises GraphError, TokenError.
+
+        A request has its own count of tries; the deadline is that of the whole errand. A 401 gets one fresh token.
+        """
+        tries = 0
+        token_renewed = False
+        while True:
+            token = self._tokens.get(errand.login, errand.deadline)
+            tries += 1
+            try:
+                return request(token)
+            except GraphError as failure:
+                errand.possible_duplicate |= failure.may_have_been_sent
+                failure.attempts, failure.possible_duplicate = errand.tries, errand.possible_duplicate
+                if isinstance(failure, NotAuthorized) and not token_renewed:
+                    self._tokens.revoke(errand.login, token)
+                    token_renewed = True
+                    tries -= 1  # nothing was tried yet with a token that works
+                    delay: float | None = 0.0
+                else:
+                    left_s = errand.deadline.remaining()
+                    delay = next_delay_s(tries, failure, left_s, self._policy, self._draw())
+                if delay is None:
+                    raise
+                _log_retry(failure, errand, delay)
+                if not isinstance(failure, NotAuthorized):
+                    errand.tries += 1
+            self._clock.sleep(delay)
+
+
+def _log_retry(failure: GraphError, errand: Errand, delay: float) -> None:
+    log.warning(
+        "graph_retry",
+        extra={
+            "message_id": errand.message_id,
+            "mailbox": errand.mailbox,
+            "attempts": failure.attempts,
+            "status": failure.status or None,
+            "graph_code": failure.code or None,
+            "graph_request_id": failure.request_id or None,
+            "delay_s": round(delay, 2),
+            "possible_duplicate": failure.possible_duplicate or None,
+            "reason": failure.advice,
+        },
+    )

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Secrets at rest: encrypted and decrypted in place, and nothing else of the file touched."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from relay.configcrypt import decrypt_file, encrypt_file
+from relay.configfile import ConfigError, load
+from relay.configyaml import YamlFault
+from relay.vault import Vault, VaultFault, key_file
+
+TEXT = """\
+# top
+oauth2_config:        # the app
+  client_id: a
+  client_secret: "s3 # 'x'"   # mine
+  tenant_id: c
+fallback_smtp_user: u
+fallback_smtp_pass: |
+  block secret
+log_level: info
+"""
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    vault = Vault(tmp_path / "key")
+    assert vault.make_key()
+    return vault
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode())
+    path.chmod(0o640)
+    return path
+
+
+PLAIN = TEXT.replace("|\n  block secret", "plain")
+
+
+@pytest.mark.parametrize("text", [PLAIN, PLAIN.replace("\n", "\r\n"), "\ufeff" + PLAIN], ids=["lf", "crlf", "bom"])
+def test_only_the_secrets_change(tmp_path: Path, vault: Vault, text: str) -> None:
+    path = written(tmp_path, text)
+    before = path.read_bytes().splitlines()
+    assert encrypt_file(path, vault) == 2
+    after = path.read_bytes().splitlines()
+    changed = [number for number, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert changed == [3, 6]
+    assert after[3].startswith(b"  client_secret: enc:")
+    assert after[3].endswith(b"   # mine")
+    assert b"s3 #" not in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["config.yaml", "key"], "nothing is left beside it"
+
+
+def test_what_was_encrypted_is_read(tmp_path: Path, vault: Vault) -> None:
+    path = written(tmp_path, PLAIN)
+    encrypt_file(path, vault)
+    config = load(path, environ={}, key_file=str(vault.path))
+    assert config.entra.client_secret.reveal() == "s3 # 'x'"
+    assert config.access.fallback_password.reveal() == "plain"
+
+
+def test_there_and_back(tmp_path: Path, vault: Vault) -> None:
+    path = written(tmp_path, TEXT)
+    assert encrypt_file(path, vault) == 2
+    assert decrypt_file(path, vault) == 2
+    assert "client_secret: 's3 # ''x'''   # mine" in path.read_text()
+    assert decrypt_file(path, vault) == 0
+
+
+def test_a_new_first_key_takes_over(tmp_path: Path, vault: Vault) -> None:
+    path = written(tmp_path, TEXT)
+    encrypt_file(path, vault)
+    new = Vault(tmp_path / "new")
+    new.make_key()
+    both = Vault(tmp_path / "both")
+    both.path.write_bytes(new.path.read_bytes() + vault.path.read_bytes())
+    assert encrypt_file(path, both) == 2
+    assert decrypt_file(path, new) == 2
+
+
+def test_a_key_file_is_made_once_and_for_the_owner_alone(tmp_path: Path, vault: Vault) -> None:
+    assert stat.S_IMODE(vault.path.stat().st_mode) == 0o600
+    assert not vault.make_key()
+    with pytest.raises(VaultFault, match="cannot be made"):
+        Vault(tmp_path / "missing" / "key").make_key()
+
+
+def test_the_wrong_key_is_a_fault_without_values(tmp_path: Path, vault: Vault) -> None:
+    path = written(tmp_path, TEXT)
+    encrypt_file(path, vault)
+    other = Vault(tmp_path / "other")
+    other.make_key()
+    for name in (str(other.path), str(tmp_path / "nowhere"), str(path)):
+        with pytest.raises(ConfigError) as caught:
+            load(path, environ={}, key_file=name)
+        assert len(caught.value.faults) == 2
+        assert "enc:" not in str(caught.value)
+        assert name in str(caught.value)
+
+
+def test_what_cannot_be_read_is_left_alone(tmp_path: Path, vault: Vault) -> None:
+    path = written(tmp_path, "client_secret: [\n")
+    with pytest.raises(YamlFault):
+        encrypt_file(path, vault)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(YamlFault):
+        encrypt_file(path, vault)
+    windows = written(tmp_path, "fallback_smtp_pass: __SYSTEMENCRYPTED__abc\n")
+    with pytest.raises(VaultFault, match="Windows"):
+        encrypt_file(windows, vault)
+    assert windows.read_text() == "fallback_smtp_pass: __SYSTEMENCRYPTED__abc\n"
+
+
+def test_where_the_key_is_looked_for() -> None:
+    environ = {"GRAPH_SMTP_RELAY_KEY_FILE": "/a", "CREDENTIALS_DIRECTORY": "/run/c"}
+    assert key_file("/o", environ) == Path("/o")
+    assert key_file(None, environ) == Path("/a")
+    assert key_file(None, {"CREDENTIALS_DIRECTORY": "/run/c"}) == Path("/run/c/key")
+    assert key_file(None, {}) == Path("/etc/graph-smtp-relay/secret.key")
