@@ -56,7 +56,10 @@ class Authenticator:
             identity = self._accounts.logged_in(credentials, client)
         except LoginRefused as refusal:
             self._refuse(client, replies.AUTH_REFUSED, {**facts, "reason": str(refusal)})
-        if identity.login is APP_LOGIN:  # the password was checked here; whether the app works is the message's matter
+        if identity.login is APP_LOGIN:
+            # The password was checked here. Whether the app gets a token is the message's matter: a device can do
+            # nothing about it, and many lock themselves up when AUTH fails.
+            log.debug("authenticated", extra=facts)
             return identity
         try:
             self._tokens.get(identity.login, Deadline(self._clock, TIMEOUT_S))

@@ -7,6 +7,7 @@ Knows YAML nodes and the table of keys. The file is replaced at once or not at a
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from relay.configyaml import YamlFault, compose, entries, is_text
 from relay.vault import PREFIX, Vault, VaultFault
 
 _BOM = "\ufeff"
+_PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
 
 
 def encrypt_file(path: Path, vault: Vault) -> int:
@@ -51,8 +53,10 @@ def _change(path: Path, new_text: Callable[[str], str]) -> int:
         raise YamlFault(1, "not UTF-8 text; save the file as UTF-8") from None
     offset = len(text) - len(text.removeprefix(_BOM))
     changed = 0
-    for node in sorted(_secrets(compose(text)), key=lambda node: node.start_mark.index, reverse=True):
+    found = {node.start_mark.index: node for node in _secrets(compose(text))}  # an alias is the node of its anchor
+    for node in sorted(found.values(), key=lambda node: node.start_mark.index, reverse=True):
         start, end = node.start_mark.index + offset, node.end_mark.index + offset
+        start += _properties_of(text[start:end])
         replacement = new_text(str(node.value))
         if replacement:
             line_end = "\n" if text[start:end].endswith("\n") else ""  # a block scalar takes it along
@@ -61,6 +65,12 @@ def _change(path: Path, new_text: Callable[[str], str]) -> int:
     if changed:
         _replace(path, text)
     return changed
+
+
+def _properties_of(written: str) -> int:
+    """How much of a node's text is its anchor and tag: an alias elsewhere may need them (YAML 1.1, §4.2.3)."""
+    match = _PROPERTIES.match(written)
+    return match.end() if match else 0
 
 
 def _secrets(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:

@@ -33,6 +33,11 @@ Noted = tuple[int, str]  # line, "KEY: what is wrong"
 KEYS: dict[str, Key] = {key.path: key for key in keys_of(Config)}
 _IGNORED = {"health_addr": "is ignored, as since azureSMTPwithOAuth 1.1.1; remove it"}
 _RESERVED_SCOPES = frozenset({"openid", "profile", "offline_access"})  # msal asks for them itself, and refuses them
+_ONLY_WITH = {  # keys that do nothing with other flows
+    "fallback_smtp_user": ("password",),
+    "default_mailbox": ("client_credentials", "managed_identity"),
+    "allow_anonymous": ("password", "client_credentials", "managed_identity"),
+}
 _NOT_YET = "not available in this version"
 _MAX_OCTETS = 1 << 20  # of the file and of each {file:}; /dev/zero must not eat the memory
 
@@ -49,15 +54,27 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ, key_file: str |
     """The configuration in the file. key_file: for enc: values; see vault.py. Raises ConfigError."""
     try:
         octets = _read(path)
+        for_all = bool(path.stat().st_mode & 0o004)
     except BadValue as fault:
         reason = str(fault)
+    except OSError as fault:  # gone in between
+        reason = fault.strerror or "input/output error"
     else:
-        return parse(octets, name=str(path), directory=path.absolute().parent, environ=environ, key_file=key_file)
+        directory = path.absolute().parent
+        return parse(
+            octets, name=str(path), directory=directory, environ=environ, key_file=key_file, readable_by_all=for_all
+        )
     raise ConfigError((f"{path}: {reason}",))
 
 
 def parse(
-    text: bytes | str, *, name: str, directory: Path, environ: Mapping[str, str], key_file: str | None = None
+    text: bytes | str,
+    *,
+    name: str,
+    directory: Path,
+    environ: Mapping[str, str],
+    key_file: str | None = None,
+    readable_by_all: bool = False,
 ) -> Config:
     """The same from octets or text. name: the file's, for the faults; directory: where its paths start."""
     reader = _Reader(directory, environ, Vault(vault.key_file(key_file, environ)))
@@ -66,7 +83,10 @@ def parse(
         raise ConfigError(_lines(name, reader.faults))
     _settle(values, directory, reader)
     _check_tls(values, reader)
+    _check_entra(values, reader)
     _check_accounts(values, reader)
+    if readable_by_all and reader.in_clear:
+        reader.warn(reader.in_clear[0], "is in clear in a file that every user can read; chmod 600, or encrypt it")
     if reader.faults:
         raise ConfigError(_lines(name, reader.faults))
     return dataclasses.replace(_build(Config, values), warnings=_lines(name, reader.warnings))
@@ -145,18 +165,28 @@ def _check_tls(values: Values, reader: _Reader) -> None:
         reader.warn("tls.min_version", "lets old and weak TLS in; raise it as soon as no device needs it any more")
 
 
+def _check_entra(values: Values, reader: _Reader) -> None:
+    """What the flow makes of the app's own credentials, and of keys that only others know."""
+    flow, scopes = values.get("oauth2_config.flow", "password"), values["oauth2_config.scopes"]
+    if certificate := values.get("oauth2_config.client_certificate"):
+        secret = values.get("oauth2_config.client_secret", Secret(""))
+        with reader.noting(reader.lines["oauth2_config.client_certificate"], "oauth2_config.client_certificate"):
+            configvalue.check_client_certificate(certificate, secret.reveal())
+    if flow != "password" and (len(scopes) > 1 or not scopes[0].endswith("/.default")):
+        reader.fault("oauth2_config.scopes", f"flow {flow} takes one scope, which ends in /.default")
+    for key, flows in _ONLY_WITH.items():
+        if values.get(key) and flow not in flows:
+            reader.warn(key, f"has no effect with flow {flow}")
+
+
 def _check_accounts(values: Values, reader: _Reader) -> None:
-    """What the flow makes of users, clients and the app's own credentials."""
+    """What the flow makes of users and clients."""
     flow = values.get("oauth2_config.flow", "password")
     users, clients = values.get("users", ()), values.get("clients", ())
     names = [user.username.casefold() for user in users]
     for number, name in enumerate(names):
         if name in names[:number]:
             reader.fault(f"users[{number}].username", "stands twice")
-    if certificate := values.get("oauth2_config.client_certificate"):
-        secret = values.get("oauth2_config.client_secret", Secret(""))
-        with reader.noting(reader.lines["oauth2_config.client_certificate"], "oauth2_config.client_certificate"):
-            configvalue.check_client_certificate(certificate, secret.reveal())
     if flow == "password":
         for number, client in enumerate(clients):
             if client.mailbox:
@@ -182,6 +212,7 @@ class _Reader:
         self.faults: list[Noted] = []
         self.warnings: list[Noted] = []
         self.lines: dict[str, int] = {}  # of each place
+        self.in_clear: list[str] = []  # places of secrets that can be read in the file itself
 
     def read(self, text: bytes | str) -> Values:
         """The whole file."""
@@ -327,6 +358,8 @@ class _Reader:
         value = configvalue.parser_of(key)(text)
         if key.kind != "secret":
             return value
+        if is_text(node) and node.value == text and not place.endswith("_hash"):
+            self.in_clear.append(place)
         if text != text.strip():
             self.warn(place, "starts or ends with white space")
         return Secret(value)

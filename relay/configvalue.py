@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from relay.clientcert import BadCertificate, read_client_certificate
 from relay.config import Key, Kind, ListenAddress, Network
 from relay.credentials import check_password_hash
 
@@ -202,7 +203,7 @@ def ca_bundle(path: str) -> str:
 
 def check_key_pair(cert_file: str, key_file: str) -> None:
     """Raises BadValue unless the two PEM files are a certificate chain and its private key, without a pass phrase."""
-    reason = _why_no_pair(cert_file, key_file, "")
+    reason = _why_no_pair(cert_file, key_file)
     if "MISMATCH" in reason:
         raise BadValue("is not the key of tls.cert_file")
     if "DECRYPT" in reason or "PASSWORD" in reason:
@@ -212,18 +213,22 @@ def check_key_pair(cert_file: str, key_file: str) -> None:
 
 
 def check_client_certificate(path: str, pass_phrase: str) -> None:
-    """Raises BadValue unless the PEM file holds a private key and its certificate, and the pass phrase opens it."""
-    if _why_no_pair(path, path, pass_phrase):
-        raise BadValue("no private key and its certificate in PEM form; a pass phrase belongs into client_secret")
+    """Raises BadValue unless the PEM file holds an RSA key and its certificate, and the pass phrase opens it."""
+    try:
+        read_client_certificate(Path(path).read_bytes(), pass_phrase)
+        return
+    except (OSError, BadCertificate) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+    raise BadValue(f"cannot be used: {reason}")
 
 
-def _why_no_pair(cert_file: str, key_file: str, pass_phrase: str) -> str:
+def _why_no_pair(cert_file: str, key_file: str) -> str:
     """OpenSSL's word for what is wrong, or empty."""
     import ssl  # as above
 
     try:
         # Without the callback, a pass phrase would be asked for on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=lambda: pass_phrase)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=lambda: "")
     except ssl.SSLError as error:
         return error.reason or "UNKNOWN"
     except (OSError, ValueError):
@@ -257,6 +262,15 @@ def mailbox(text: str) -> str:
     if not re.fullmatch(r"[^\s@<>()\[\],;:\"\\]+@[^\s@<>()\[\],;:\"\\/]+\.[^\s@<>()\[\],;:\"\\/]+", text):
         raise BadValue("must be an address such as scanner@example.com")
     return text
+
+
+def address_pattern(text: str) -> str:
+    """local-part@domain, or *@domain for all of a domain. Anything else would never match, and say nothing of it."""
+    try:
+        return mailbox(f"x{text[1:]}" if text.startswith("*@") else text) and text
+    except BadValue:
+        pass
+    raise BadValue("must be an address, or *@example.com for a whole domain")
 
 
 def date(text: str) -> str:
@@ -296,6 +310,8 @@ _OF_KEY: dict[str, Parser] = {
     "graph_url": graph_url,
     "https_proxy": https_proxy,
     "ca_bundle": ca_bundle,
+    "allowed_from": address_pattern,
+    "allowed_recipients": address_pattern,
     "password_hash": password_hash,
     "admin_password_hash": password_hash,
 }

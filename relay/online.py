@@ -118,7 +118,7 @@ class OnlineCheck:
     # The way there
 
     def _reach(self, service: str, session: requests.Session, url: str) -> Iterator[Step]:
-        proxy = str(session.proxies.get("https") or session.proxies.get("all") or "")
+        proxy = str(session.proxies.get("https") or "")
         target = proxy if "//" in proxy else url
         parts = urlsplit(target)
         host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)

@@ -6,12 +6,8 @@ What msal raises or answers is turned into graph/errors.py here. Its texts are n
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import re
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -21,15 +17,23 @@ from typing import Any, NamedTuple
 import msal
 import requests
 
+from relay.clientcert import BadCertificate, read_client_certificate
 from relay.config import EntraConfig
 from relay.credentials import Secret
 from relay.graph.aadsts import token_error
 from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
-from relay.identity import Credentials
+from relay.identity import Credentials, parse_client_login
 
 Guard = Callable[[float], AbstractContextManager[Any]]
 
 _BRAKE = "429/5xx/Retry-After"  # how msal's keys for that end
+_NO_IDENTITY = (
+    "the machine has no such managed identity; assign one in Azure, and check oauth2_config.client_id and scopes"
+)
+_NO_ENDPOINT = (
+    "the machine's identity endpoint gave no usable answer; flow managed_identity works in Azure and on Azure Arc only"
+)
+_UNREADABLE = "Entra ID gave no usable answer; a proxy or firewall may stand in between"
 _MOST_APPLICATIONS = 256  # of client_login, each some 100 KiB
 
 
@@ -67,12 +71,15 @@ class AppFlow:
         self._guard = guard
 
     def acquire(self, login: Credentials, timeout_s: float) -> Granted:
-        """Ask Entra ID; there is one token for whoever logs in. Raises TokenError."""
+        """Ask Entra ID; there is one token for whoever logs in. Raises AppMisconfigured, TokenUnavailable."""
 
         def ask(application: Any) -> Any:
             return application.acquire_token_for_client(scopes=list(self._config.scopes))
 
-        return self._application.acquire(ask, self._guard, timeout_s)
+        try:
+            return self._application.acquire(ask, self._guard, timeout_s)
+        except CredentialsRefused as fault:  # conditional access holds for apps too, and no device is at fault
+            raise AppMisconfigured(fault.advice, fault.entra_code) from None
 
 
 class ManagedIdentityFlow:
@@ -81,7 +88,7 @@ class ManagedIdentityFlow:
     def __init__(self, config: EntraConfig, http_client: Any, guard: Guard) -> None:
         """Raises AppMisconfigured when the installed msal knows no managed identities (before 1.29)."""
         if not hasattr(msal, "ManagedIdentityClient"):
-            raise AppMisconfigured("flow managed_identity needs msal 1.29 or newer")
+            raise AppMisconfigured("flow managed_identity needs the Python package msal in version 1.29 or newer")
         self._resource = config.scopes[0].removesuffix("/.default")
         self._guard = guard
         identity = (
@@ -92,17 +99,20 @@ class ManagedIdentityFlow:
         self._client = msal.ManagedIdentityClient(identity, http_client=http_client, token_cache=_NoCache())
 
     def acquire(self, login: Credentials, timeout_s: float) -> Granted:
-        """Ask the machine's identity endpoint. Raises TokenError."""
+        """Ask the machine's identity endpoint. Raises AppMisconfigured, TokenUnavailable."""
 
-        def ask(client: Any) -> Any:
-            return client.acquire_token_for_client(resource=self._resource)
+        def ask() -> Any:
+            return self._client.acquire_token_for_client(resource=self._resource)
 
         try:
-            return _granted(_answer(lambda: ask(self._client), self._guard, timeout_s))
-        except CredentialsRefused as fault:  # nobody logged in with anything
-            raise AppMisconfigured(
-                "the machine's managed identity was refused; assign one, or check client_id", fault.entra_code
-            ) from None
+            return _granted(_answer(ask, self._guard, timeout_s))
+        except (AppMisconfigured, CredentialsRefused) as fault:
+            raise AppMisconfigured(_NO_IDENTITY, fault.entra_code) from None
+        except TokenUnavailable as fault:
+            # What Azure's endpoints say to a machine without this identity is no code of Entra ID's.
+            if fault.entra_code == "invalid_request":
+                raise AppMisconfigured(_NO_IDENTITY, fault.entra_code) from None
+            raise TokenUnavailable(_NO_ENDPOINT, fault.entra_code) from None
 
 
 class ClientLoginFlow:
@@ -159,32 +169,6 @@ def flow_of(config: EntraConfig, http_client: Any, guard: Guard) -> Flow:
     return _FLOWS[config.flow](config, http_client, guard)
 
 
-_UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}|[A-Za-z0-9_-]{22}"
-_CLIENT_LOGIN = re.compile(rf"(?P<tenant>{_UUID})[@:|](?P<client>{_UUID})(?:\..*)?")
-
-
-def parse_client_login(user: str) -> tuple[str, str] | None:
-    """Tenant and client ID of `tenant_id@client_id`, as long UUIDs; None when it is none.
-
-    Both may be base64url of the UUID's 16 octets (22 characters), since the fields of devices are short; `:` and `|`
-    also part them, and a `.suffix` is ignored.
-    """
-    match = _CLIENT_LOGIN.fullmatch(user.strip())
-    if match is None:
-        return None
-    tenant, client = _long_uuid(match["tenant"]), _long_uuid(match["client"])
-    return (tenant, client) if tenant and client else None
-
-
-def _long_uuid(text: str) -> str:
-    if len(text) == 36:
-        return text.lower()
-    try:
-        return str(uuid.UUID(bytes=base64.urlsafe_b64decode(text + "==")))
-    except (ValueError, binascii.Error):
-        return ""
-
-
 class _Application:
     """msal's application, built at the first use: its constructor asks the network, which may be down before."""
 
@@ -212,19 +196,20 @@ class _Application:
 
     def _build(self) -> Any:
         config = self._config
+        credential = _client_credential(config)
         try:
             return msal.ConfidentialClientApplication(
                 config.client_id,
-                client_credential=_client_credential(config),
+                client_credential=credential,
                 authority=f"{config.authority}/{config.tenant_id}",
                 instance_discovery=None if _is_microsofts(config.authority) else False,
                 http_client=self._http_client,
                 http_cache=_HttpCache(),
                 token_cache=_NoCache(),
             )
-        except json.JSONDecodeError:
-            raise  # a page of something in between; said so where all such answers are
-        except ValueError:
+        except ValueError as fault:
+            if isinstance(fault.__context__, json.JSONDecodeError):  # a proxy's page, and no tenant's fault
+                raise TokenUnavailable(_UNREADABLE) from None
             raise AppMisconfigured(
                 "Entra ID knows no such tenant; check oauth2_config.tenant_id and authority"
             ) from None
@@ -246,32 +231,17 @@ class _NoCache(msal.TokenCache):  # type: ignore[misc]
 
 
 def _client_credential(config: EntraConfig) -> Any:
-    """What msal wants: the secret, or key, thumbprint and chain of the certificate (x5c)."""
+    """What msal wants: the secret, or key, thumbprint and chain of the certificate (x5c). Raises AppMisconfigured."""
     if not config.client_certificate:
         return config.client_secret.reveal()
-    return certificate_credential(
-        Path(config.client_certificate).read_bytes(), config.client_secret.reveal() if config.client_secret else ""
-    )
-
-
-def certificate_credential(pem: bytes, pass_phrase: str) -> dict[str, str]:
-    """msal's client_credential from a PEM file with key and certificate. Raises ValueError, without contents."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
     try:
-        key = serialization.load_pem_private_key(pem, pass_phrase.encode() or None)
-        certificate = x509.load_pem_x509_certificate(pem)
-    except (ValueError, TypeError):
-        raise ValueError("no private key and certificate in PEM form, or the pass phrase is wrong") from None
-    plain_key = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {
-        "private_key": plain_key.decode("ascii"),
-        "thumbprint": certificate.fingerprint(hashes.SHA1()).hex(),  # noqa: S303 - a name, not a signature (x5t)
-        "public_certificate": certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
-    }
+        pem = Path(config.client_certificate).read_bytes()
+        found = read_client_certificate(pem, config.client_secret.reveal())
+    except OSError as fault:
+        raise AppMisconfigured(f"oauth2_config.client_certificate cannot be read: {fault.strerror}") from None
+    except BadCertificate as fault:
+        raise AppMisconfigured(f"oauth2_config.client_certificate: {fault}") from None
+    return {"private_key": found.key, "thumbprint": found.thumbprint, "public_certificate": found.chain}
 
 
 def _answer(ask: Callable[[], Any], guard: Guard, timeout_s: float, *, by_password: bool = False) -> Any:
@@ -308,7 +278,7 @@ def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
         )
     if kind == "MsalServiceError":  # an HTTP status that is no OAuth answer
         return TokenUnavailable("Entra ID is busy or has failed; it recovers by itself", kind)
-    return TokenUnavailable("Entra ID gave no usable answer; a proxy or firewall may stand in between", kind)
+    return TokenUnavailable(_UNREADABLE, kind)
 
 
 def _is_microsofts(authority: str) -> bool:

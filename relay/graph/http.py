@@ -23,13 +23,13 @@ def http_session(
 ) -> requests.Session:
     """A Session for one service at this url, with as many kept connections as may be in use at a time.
 
-    What requests would look up for every call (environment, proxies, netrc) is looked up here, once.
+    What requests would look up for every call (environment, proxies, netrc) is looked up here, once. A proxy is for
+    https alone: what is asked without TLS is on this machine (an identity endpoint of Azure, a stand-in on loopback).
     observe: told the status of each request's answer, 0 for none, and how long it took to come.
     """
     session = requests.Session()
-    # Only that of https: plain http goes to the machine itself (managed identity), and carries a token.
-    proxy = https_proxy or requests.utils.get_environ_proxies(url).get("https")
-    if proxy:
+    proxy = https_proxy or requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if proxy and url.startswith("https:"):
         session.proxies["https"] = proxy
     session.trust_env = False  # else netrc, and REQUESTS_CA_BUNDLE over verify
     session.verify = ca_bundle or True

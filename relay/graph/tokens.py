@@ -49,10 +49,12 @@ class _Refusal:
 
 @dataclass(slots=True)
 class _Flight:
-    """A user's lock, and how many hold or want it."""
+    """A user's lock, how many hold or want it, and how often Entra ID could not say anything meanwhile."""
 
     lock: threading.Lock
     users: int = 0
+    failures: int = 0
+    failure: TokenUnavailable | None = None
 
 
 def usable_s(expires_in_s: float) -> float:
@@ -81,12 +83,12 @@ class TokenSource:
         token = self._fresh(user, digest)
         if token is not None:
             return token
-        with self._one_flight(user, deadline):
+        with self._one_flight(user, deadline) as flight:
             token = self._fresh(user, digest)
             if token is not None:
                 return token
             self._raise_if_refused(user, digest)
-            return self._fetch(login, user, digest, deadline)
+            return self._fetch(login, user, digest, deadline, flight)
 
     def revoke(self, login: Credentials, token: Secret) -> None:
         """Forget a token that Graph refused, unless a newer one has taken its place."""
@@ -117,13 +119,13 @@ class TokenSource:
         cached = self._cached.get(user)
         if cached is None or cached.usable_until - self._clock.monotonic() > RENEW_AHEAD_S:
             return
-        with self._one_flight(user, deadline):
-            try:
-                self._fetch(APP_LOGIN, user, digest, deadline)
-            except TokenError as fault:  # the old one still works for some minutes
-                log.warning(
-                    "token_renewal_failed", extra={"reason": fault.advice, "entra_code": fault.entra_code or None}
-                )
+        try:
+            with self._one_flight(user, deadline) as flight:
+                self._raise_if_refused(user, digest)
+                if self._cached.get(user) is cached:  # nobody else has renewed it while we waited
+                    self._fetch(APP_LOGIN, user, digest, deadline, flight)
+        except TokenError as fault:  # the old one still works for some minutes
+            log.warning("token_renewal_failed", extra={"reason": fault.advice, "entra_code": fault.entra_code or None})
 
     def _key(self, login: Credentials) -> tuple[str, bytes]:
         password = login.password.reveal().encode("utf-8", "surrogatepass")
@@ -136,15 +138,21 @@ class TokenSource:
         return cached.token if hmac.compare_digest(cached.digest, digest) else None
 
     @contextmanager
-    def _one_flight(self, user: str, deadline: Deadline) -> Iterator[None]:
-        """One fetch at a time for one user; the others wait for its outcome."""
+    def _one_flight(self, user: str, deadline: Deadline) -> Iterator[_Flight]:
+        """One fetch at a time for one user; the others wait for its outcome, and take a failure for theirs.
+
+        Else each of a hundred would wait for all time-outs before its own.
+        """
         flight = self._flights.setdefault(user, _Flight(threading.Lock()))
         flight.users += 1
+        failures = flight.failures
         try:
             if not flight.lock.acquire(timeout=max(deadline.remaining(), 0.001)):
                 raise TokenUnavailable("waited too long for another login of the same user")
             try:
-                yield
+                if flight.failure is not None and flight.failures > failures:
+                    raise _again(flight.failure)
+                yield flight
             finally:
                 flight.lock.release()
         finally:
@@ -158,13 +166,17 @@ class TokenSource:
             if refusal is not None and refusal.until > now:
                 raise _again(refusal.fault)
 
-    def _fetch(self, login: Credentials, user: str, digest: bytes, deadline: Deadline) -> Secret:
+    def _fetch(self, login: Credentials, user: str, digest: bytes, deadline: Deadline, flight: _Flight) -> Secret:
         try:
             granted = self._acquire(login, deadline.remaining())
         except TokenError as refusal:
             self._remember(refusal, user, digest)
+            if isinstance(refusal, TokenUnavailable):
+                flight.failures += 1
+                flight.failure = TokenUnavailable(refusal.advice, refusal.entra_code)
             raise
         self._app_fault = None
+        flight.failure = None
         self._refused.pop((user, b""), None)
         usable_until = self._clock.monotonic() + usable_s(granted.expires_in_s)
         self._cached[user] = _Cached(digest, granted.token, usable_until)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Entra ID as the relay meets it: discovery, user realm, token endpoint. Knows no HTTP server and no mail.
 
-Two grants: password (ROPC) and client_credentials. Which `error` goes with which AADSTS number, and the body
-around them, is in entra_errors.py. Sources: Microsoft's v2-oauth-ropc, v2-oauth2-client-creds-grant-flow.
+Two grants: password (ROPC) and client_credentials, with a secret or an assertion; and the endpoint that gives a
+machine in Azure its managed identity. Which `error` goes with which AADSTS number, and the body
+around them, is in entra_errors.py. Sources: Microsoft's v2-oauth-ropc, v2-oauth2-client-creds-grant-flow;
+Azure's overview-managed-identity ("REST endpoint reference").
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from urllib.parse import parse_qs, unquote_plus
 from uuid import NAMESPACE_URL, uuid5
 
 from relay.clock import Clock
+from relay.sandbox.assertion import JWT_BEARER, is_signed
 from relay.sandbox.entra_errors import EntraError, error_answer, special_code
 from relay.sandbox.model import Answer, Request, SandboxSettings, json_answer
 from relay.sandbox.tokens import Token, Tokens, object_id
@@ -147,10 +150,44 @@ class Entra:
         client_id, client_secret = read_client(request, form)
         if client_id.lower() != self._settings.client_id.lower():
             raise EntraError(700016 if client_id else 900144)
+        if "client_assertion" in form:
+            return self._check_assertion(request, form)
         if not client_secret:
             raise EntraError(7000218)
         if client_secret != self._settings.client_secret:
             raise EntraError(7000215)
+
+    def _check_assertion(self, request: Request, form: dict[str, str]) -> None:
+        certificate = self._settings.client_certificate
+        endpoint = f"{self._url}/{request.segments[0]}/oauth2/v2.0/token"
+        if form.get("client_assertion_type") != JWT_BEARER or "client_secret" in form:
+            raise EntraError(900144)
+        if not certificate or not is_signed(
+            form["client_assertion"], certificate, endpoint, self._settings.client_id, self._clock.now()
+        ):
+            raise EntraError(700027)
+
+    def managed_identity(self, request: Request) -> Answer:
+        """GET /msi/token: the token of the machine's identity, as App Service gives it, with errors in its own form."""
+        query = {name: values[0] for name, values in parse_qs(request.query).items()}
+        expected = self._settings.identity_header
+        if not expected or request.headers.get("x-identity-header") != expected:
+            return json_answer(401, {"statusCode": 401, "message": "The identity header is missing or wrong."})
+        resource = query.get("resource", "")
+        if query.get("api-version") != "2019-08-01" or resource not in (self._url, PUBLIC_GRAPH):
+            return json_answer(400, {"statusCode": 400, "message": "The resource or the api-version is not known."})
+        if query.get("client_id", self._settings.client_id) != self._settings.client_id:
+            return json_answer(400, {"statusCode": 400, "message": "No User Assigned Managed Identity found."})
+        return json_answer(
+            200,
+            {
+                "access_token": self._issue("", ""),
+                "expires_on": str(int(self._clock.now().timestamp()) + self._settings.token_lifetime_s),
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": self._settings.client_id,
+            },
+        )
 
     def _audience(self, scopes: list[str]) -> str:
         """The Graph whose /.default is asked for: this one, or the public one that most configs name."""

@@ -18,6 +18,8 @@ class SandboxSettings:
     tenant_id: str = "sandbox"
     client_id: str = "00000000-0000-0000-0000-000000000001"
     client_secret: str = field(default="sandbox-secret", repr=False)
+    client_certificate: str = ""  # PEM; assertions signed with its key are taken like the secret
+    identity_header: str = field(default="", repr=False)  # of the managed identity endpoint; empty: there is none
     users: Mapping[str, str] | None = field(default=None, repr=False)  # login → password; None: any login is taken
     permissions: frozenset[str] = frozenset({"Mail.Send"})  # granted with consent, delegated or application
     token_lifetime_s: int = 3600

@@ -52,6 +52,7 @@ def make_routes(entra: Entra, mail: Graph, control: Control | None) -> tuple[Rou
         Route("POST", ("v1.0", "me", "sendMail"), "sendMail", mail.send_mail),
         *_draft_routes(mail),
         Route("POST", ("*", "oauth2", "v2.0", "token"), "token", entra.token),
+        Route("GET", ("msi", "token"), "identity", entra.managed_identity),
         Route("GET", ("common", "userrealm", "*"), "realm", entra.realm),
         Route("GET", ("*", "v2.0", ".well-known", "openid-configuration"), "openid", entra.openid),
         Route("GET", ("common", "discovery", "instance"), "instance", entra.instance),

@@ -3,14 +3,24 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import smtplib
 import socket
+import uuid
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
+import msal
 import pytest
 
+from relay.clientcert import read_client_certificate
+from relay.configcrypt import encrypt_file
+from relay.credentials import hash_password
+from relay.vault import Vault
+from tests.support import pem_files
 from tests.support.relay_process import CHECKOUT, CLIENT_ID, RelayProcess, config_for
 from tests.support.sandbox_client import Upstream
 
@@ -180,3 +190,108 @@ def test_no_secret_is_written_anywhere(tmp_path: Path, log_format: str) -> None:
         assert event in log
     found = [(path.name, secret) for path, text in output.items() for secret in SECRETS if secret in text]
     assert found == []
+
+
+# The flows of the app
+
+PASS_PHRASE = "Schlüssel+Wort/6"
+IDENTITY_HEADER = "Kopf+Zeile/7"
+PEM = pem_files.usable(PASS_PHRASE)
+CERTIFICATE = read_client_certificate(PEM, PASS_PHRASE)
+
+
+def key_lines(pem: str) -> list[str]:
+    """Lines of a PEM file that belong to its private key alone."""
+    return re.sub(r"-----BEGIN CERTIFICATE.*", "", pem, flags=re.DOTALL).splitlines()[2:-2]
+
+
+def app_secrets(encoded_hash: str, key_file: Path) -> list[str]:
+    salt, digest = encoded_hash.split("$")[2:]
+    return [
+        *encoded(PASSWORD),
+        *encoded(WRONG_PASSWORD),
+        *encoded(CLIENT_SECRET),
+        *encoded(PASS_PHRASE),
+        *encoded(IDENTITY_HEADER),
+        *encoded(BODY_WORD),
+        *encoded(key_file.read_text().strip()),
+        *key_lines(PEM.decode()),
+        *key_lines(CERTIFICATE.key),
+        salt,
+        digest,
+        TOKEN_BEGINS,
+        "eyJhbGciOi",  # {"alg":, a client assertion
+        "enc:gAAAA",
+    ]
+
+
+def app_flows(upstream: Upstream, directory: Path) -> dict[str, dict[str, Any]]:
+    pem_file = directory / "app.pem"
+    pem_file.write_bytes(PEM)
+    app = {**config_for(upstream)["oauth2_config"], "flow": "client_credentials"}
+    flows = {
+        "secret": {**app, "client_secret": CLIENT_SECRET},
+        "certificate": {**app, "client_secret": PASS_PHRASE, "client_certificate": str(pem_file)},
+        "client_login": {"flow": "client_login", "authority": upstream.url},
+        "managed_identity": {"flow": "managed_identity"},
+    }
+    return flows if hasattr(msal, "ManagedIdentityClient") else {k: v for k, v in flows.items() if "managed" not in k}
+
+
+def log_in_and_send(relay: RelayProcess, upstream: Upstream, user: str, password: str) -> None:
+    """First in front of an Entra ID that refuses the app; then, with all of it built anew, as it should be."""
+    upstream.reset()
+    upstream.fault(kind="token", status=401, code="7000222")
+    upstream.fault(kind="identity", status=500)
+    dialogue(relay, upstream, user, password)
+    relay.signal(signal.SIGHUP)
+    relay.wait_for("reloaded")
+    dialogue(relay, upstream, user, WRONG_PASSWORD)
+    dialogue(relay, upstream, user, password)
+
+
+def dialogue(relay: RelayProcess, upstream: Upstream, user: str, password: str) -> None:
+    with relay.smtp() as client:
+        login = b64encode(f"\0{user}\0{password}".encode()).decode()
+        if client.docmd("AUTH", "PLAIN " + login)[0] == 235:
+            send(client, "arrives")
+            send(client, "breaks the submission")
+            upstream.revoke()
+            send(client, "arrives")
+            client.verify("x")
+
+
+def test_no_secret_of_the_apps_flows_is_written_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "sandbox").mkdir()
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(LAUNCHER.format(checkout=str(CHECKOUT)))
+    key_file = tmp_path / "secret.key"
+    Vault(key_file).make_key()
+    hashed = hash_password(PASSWORD)
+    users = [{"username": "scanner", "password_hash": hashed, "mailbox": USER}]
+    tenant = uuid.uuid5(uuid.NAMESPACE_URL, "tenant:sandbox")
+    settings = {"client_secret": CLIENT_SECRET, "client_certificate": CERTIFICATE.chain}
+    with Upstream(tmp_path / "sandbox", identity_header=IDENTITY_HEADER, **settings) as upstream:
+        for name, entra in app_flows(upstream, tmp_path).items():
+            config = config_for(upstream, retry_attempts=2, submit_timeout=2, oauth2_config=entra, users=users)
+            env = {"IDENTITY_ENDPOINT": f"{upstream.url}/msi/token", "IDENTITY_HEADER": IDENTITY_HEADER}
+            env["GRAPH_SMTP_RELAY_KEY_FILE"] = str(key_file)
+            relay = RelayProcess(tmp_path / name, config, program=launcher, env=env)
+            encrypt_file(relay.config_file, Vault(key_file))
+            with relay:
+                if name == "client_login":
+                    log_in_and_send(relay, upstream, f"{tenant}@{CLIENT_ID}", CLIENT_SECRET)
+                else:
+                    log_in_and_send(relay, upstream, "scanner", PASSWORD)
+                command_line = Path(f"/proc/{relay.process.pid}/cmdline").read_text()
+                title = Path(f"/proc/{relay.process.pid}/comm").read_text()
+            output = {"command line": command_line, "title": title, "log": relay.stdout_file.read_text("utf-8")}
+            output["stderr"] = relay.stderr
+            assert "Traceback" in output["log"]
+            assert '"event": "delivered"' in output["log"], name
+            secrets = app_secrets(hashed, key_file)
+            found = [(what, secret) for what, text in output.items() for secret in secrets if secret in text]
+            assert found == [], name
+            relay.config_file.unlink()
+            left = [path.name for path in (tmp_path / name).iterdir()]
+            assert sorted(left) == ["stderr.log", "stdout.log"], "nothing else was written"

@@ -165,6 +165,7 @@ class RelayProcess:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration file anew; SIGHUP makes the relay read it."""
+        self.config_file.touch(0o600)
         self.config_file.write_text(yaml.safe_dump(dict(config), allow_unicode=True), encoding="utf-8")
 
     def smtp(self, login: str = "", password: str = "") -> smtplib.SMTP:

@@ -75,6 +75,18 @@ def test_there_and_back(tmp_path: Path, vault: Vault) -> None:
     assert decrypt_file(path, vault) == 0
 
 
+def test_an_alias_stays_one(tmp_path: Path, vault: Vault) -> None:
+    """The scalar stands once in the file, and its anchor has to stay."""
+    text = TEXT.replace("\"s3 # 'x'\"", "&mine s3").replace("|\n  block secret", "*mine")
+    path = written(tmp_path, text)
+    assert encrypt_file(path, vault) == 1
+    assert "fallback_smtp_pass: *mine\n" in path.read_text()
+    config = load(path, environ={}, key_file=str(vault.path))
+    assert (config.entra.client_secret.reveal(), config.access.fallback_password.reveal()) == ("s3", "s3")
+    assert decrypt_file(path, vault) == 1
+    assert path.read_text() == text.replace("&mine s3", "&mine 's3'")
+
+
 def test_a_new_first_key_takes_over(tmp_path: Path, vault: Vault) -> None:
     path = written(tmp_path, TEXT)
     encrypt_file(path, vault)

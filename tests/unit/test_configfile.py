@@ -19,6 +19,8 @@ from relay.config import CLOUDS, PRIVATE_NETWORKS, AuthLimit, Config, ListenAddr
 from relay.configfile import ConfigError, load, parse
 from relay.credentials import Secret, hash_password
 from relay.selfsigned import make_pair
+from relay.vault import Vault
+from tests.support import pem_files
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "config"
 BAD = sorted((DATA / "bad").glob("*.yaml"))
@@ -395,12 +397,13 @@ def all_available(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tables() -> None:
     encoded = hash_password("S3CRET")
     config = read(
-        f"{APP}users:\n  - {{username: s, password_hash: '{encoded}', mailbox: s@example.com, allowed_from: [a]}}\n"
+        f"{APP}users:\n"
+        f"  - {{username: s, password_hash: '{encoded}', mailbox: s@example.com, allowed_from: ['*@a.b']}}\n"
         "clients:\n  - {network: 10.0.5.0/24}\n  - {network: [10.0.6.1, 10.0.7.1]}\n"
         "auth_limit: {failures: 3}\nadmin_addr: 127.0.0.1:2527\nsecret_expires: 2027-01-31\n"
     )
     assert config.accounts.users == (
-        UserConfig(username="s", password_hash=Secret(encoded), mailbox="s@example.com", allowed_from=("a",)),
+        UserConfig(username="s", password_hash=Secret(encoded), mailbox="s@example.com", allowed_from=("*@a.b",)),
     )
     assert [len(client.network) for client in config.accounts.clients] == [1, 2]
     assert config.access.auth_limit == AuthLimit(failures=3)
@@ -428,11 +431,116 @@ def test_faults_in_tables() -> None:
     ]
 
 
+CLIENTS = "allow_anonymous: true\nclients: [{network: 10.0.0.0/8, allowed_recipients: ['%s']}]\n"
+APP_FLOW = APP.replace("{client_id", "{flow: client_credentials, client_id")
+
+
+@pytest.mark.parametrize("pattern", ["a@example.com", "*@example.com", "O'Neil+x@sub.example.com", "*@bücher.example"])
+def test_patterns(pattern: str) -> None:
+    config = read(APP_FLOW + CLIENTS % pattern.replace("'", "''"))
+    assert config.accounts.clients[0].allowed_recipients == (pattern,)
+
+
+@pytest.mark.parametrize("pattern", ["*", "example.com", "@example.com", "*.example.com", "a*@example.com ", "*@", "a"])
+def test_a_pattern_that_would_never_match_is_a_fault(pattern: str) -> None:
+    (fault,) = faults(APP_FLOW + CLIENTS % pattern)
+    assert fault.startswith("config.yaml:3: clients[0].allowed_recipients[0]: must be an address, or *@")
+
+
+@pytest.mark.parametrize(
+    "scopes", ["[https://graph.microsoft.com/Mail.Send]", "[https://a/.default, https://b/.default]"]
+)
+def test_the_apps_flows_take_one_scope(scopes: str) -> None:
+    text = APP_FLOW.replace("}", f", scopes: {scopes}}}")
+    (fault,) = faults(text)
+    assert (
+        fault == "config.yaml:1: oauth2_config.scopes: flow client_credentials takes one scope, which ends in /.default"
+    )
+
+
+def test_keys_of_another_flow_are_warned_about() -> None:
+    users = f"users: [{{username: s, password_hash: '{hash_password('x')}', mailbox: s@example.com}}]\n"
+    assert read(APP_FLOW + users + "fallback_smtp_user: a\n").warnings == (
+        "config.yaml:3: fallback_smtp_user: has no effect with flow client_credentials",
+    )
+    login = "oauth2_config: {flow: client_login}\nallow_anonymous: true\ndefault_mailbox: a@example.com\n"
+    assert [warning.split(": ")[1] for warning in read(login).warnings] == ["allow_anonymous", "default_mailbox"]
+    assert len(read(APP + users + "default_mailbox: a@example.com\n").warnings) == 2
+
+
+def test_nobody_can_send() -> None:
+    assert "nobody can send" in read(APP_FLOW).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "secret", "warned"),
+    [
+        (0o644, "S3CRET", True),
+        (0o604, "S3CRET", True),
+        (0o640, "S3CRET", False),
+        (0o600, "S3CRET", False),
+        (0o644, "{env: SECRET}", False),
+        (0o644, "{file: secret}", False),
+    ],
+)
+def test_a_secret_that_everybody_can_read(tmp_path: Path, mode: int, secret: str, warned: bool) -> None:
+    path = tmp_path / "config.yaml"
+    (tmp_path / "secret").write_text("S3CRET\n")
+    path.write_text(APP.replace("S3CRET", secret))
+    path.chmod(mode)
+    warnings = load(path, environ={"SECRET": "S3CRET"}).warnings
+    assert len(warnings) == warned
+    for warning in warnings:
+        assert warning.startswith(f"{path}:1: oauth2_config.client_secret: is in clear in a file that every user can")
+
+
+def test_what_is_encrypted_or_a_hash_may_be_read(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "key")
+    vault.make_key()
+    path = tmp_path / "config.yaml"
+    users = f"users: [{{username: s, password_hash: '{hash_password('x')}', mailbox: s@example.com}}]\n"
+    path.write_text(APP_FLOW.replace("S3CRET", vault.encrypt("S3CRET")) + users)
+    path.chmod(0o644)
+    assert load(path, environ={}, key_file=str(vault.path)).warnings == ()
+
+
+@pytest.mark.parametrize("what", ["no_certificate", "no_key", "another_key", "ec", "pass_phrase", "nothing"])
+def test_a_client_certificate_that_cannot_be_used(tmp_path: Path, what: str) -> None:
+    (tmp_path / "app.pem").write_bytes(pem_files.broken(what))
+    text = "oauth2_config: {client_id: a, tenant_id: c, client_secret: wrong-phrase, client_certificate: app.pem}\n"
+    (fault,) = faults_in(text, tmp_path)
+    assert fault.startswith("config.yaml:1: oauth2_config.client_certificate: cannot be used: ")
+    assert "wrong-phrase" not in fault
+
+
+def faults_in(text: str, directory: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read(text, directory=directory)
+    return caught.value.faults
+
+
 @pytest.mark.usefixtures("all_available")
 def test_a_certificate_goes_instead_of_a_secret(tmp_path: Path) -> None:
     (tmp_path / "app.pem").write_bytes(b"".join(make_pair(["app"], datetime.now(UTC))))
     text = "oauth2_config: {client_id: a, tenant_id: c, client_certificate: app.pem}\n"
     assert read(text, directory=tmp_path).entra.client_certificate == str(tmp_path / "app.pem")
+
+
+@pytest.mark.usefixtures("all_available")
+def test_no_repr_shows_a_secret() -> None:
+    """Of the whole tree and of each branch, and in a traceback's usual form."""
+    encoded = hash_password("S3CRET")
+    text = (
+        f"{APP}fallback_smtp_user: u\nfallback_smtp_pass: S3CRET\nhttps_proxy: http://u:S3CRET@proxy:3128\n"
+        f"admin_password_hash: '{encoded}'\n"
+        f"users:\n  - {{username: s, password_hash: '{encoded}', mailbox: s@example.com}}\n"
+    )
+    config = read(text)
+    assert config.access.fallback_password.reveal() == "S3CRET"
+    branches = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    for shown in (repr(config), str(config), f"{config}", *map(repr, branches)):
+        assert "S3CRET" not in shown
+        assert encoded[-20:] not in shown
 
 
 def test_secrets_are_not_pickled() -> None:

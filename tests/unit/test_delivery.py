@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+from email import message_from_bytes, policy
+
 import pytest
 
-from relay.delivery import Account
-from relay.graph.errors import SendAsDenied, TooLarge
+from relay.clock import Deadline
+from relay.config import GraphConfig
+from relay.delivery import Account, Delivery
+from relay.graph.errors import MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.mail import Receipt
+from relay.identity import Identity
 from relay.message.model import MessageError, SenderNotAllowed
-from tests.support.graph_api import MAILBOX, deliver
+from relay.sandbox.capture import Captured
+from relay.smtp.envelope import Envelope
+from tests.support.clock import FakeClock
+from tests.support.graph_api import LOGIN, MAILBOX, deliver, no_large_mail
 
 PLAIN = b"From: Erp <erp@example.com>\r\nTo: A <a@example.com>, c@example.com\r\nSubject: x\r\n\r\nhello\r\n"
 SIGNED = (
@@ -108,3 +117,152 @@ def test_the_limit_counts_base64() -> None:
     content = PLAIN + b"x" * 60_000
     captured, account = deliver(content, format="mime", single_request_limit_bytes=65_536)
     assert (captured.form, account.form) == ("draft", "draft")
+
+
+# Who it is from, and whose mailbox sends
+
+FORMS = pytest.mark.parametrize("form", ["json", "mime"])
+
+
+def senders(captured: Captured) -> tuple[str, list[str]]:
+    """From with its display name, and the addresses of Reply-To, whatever the form."""
+    if captured.mime is not None:
+        header = message_from_bytes(captured.mime, policy=policy.default)
+        replies = header["Reply-To"].addresses if header["Reply-To"] else ()
+        return str(header["From"]), [one.addr_spec for one in replies]
+    assert captured.message is not None
+    author = captured.message["from"]["emailAddress"]
+    shown = f"{author['name']} <{author['address']}>" if author.get("name") else author["address"]
+    return shown, [one["emailAddress"]["address"] for one in captured.message.get("replyTo", [])]
+
+
+@FORMS
+def test_rewrite_always_keeps_name_and_reply_to(form: str) -> None:
+    captured, account = deliver(PLAIN, format=form, sender_rewrite="always")
+    assert senders(captured) == ("Erp <scanner@example.com>", ["erp@example.com"])
+    assert account.rewritten_from == "erp@example.com"
+    answered = b"Reply-To: help@example.com, desk@example.com\r\n" + PLAIN
+    captured, _ = deliver(answered, format=form, sender_rewrite="always")
+    assert senders(captured) == ("Erp <scanner@example.com>", ["help@example.com", "desk@example.com"])
+
+
+@FORMS
+@pytest.mark.parametrize("rewrite", ["never", "on_denied"])
+def test_no_rewrite_without_need(form: str, rewrite: str) -> None:
+    captured, account = deliver(PLAIN, format=form, sender_rewrite=rewrite)
+    assert senders(captured) == ("Erp <erp@example.com>", [])
+    assert account.rewritten_from == ""
+
+
+@FORMS
+@pytest.mark.parametrize("author", [b"scanner@example.com", b"Scanner@EXAMPLE.com"])
+def test_nothing_to_rewrite(form: str, author: bytes) -> None:
+    captured, account = deliver(PLAIN.replace(b"erp@example.com", author), format=form, sender_rewrite="always")
+    assert senders(captured) == (f"Erp <{author.decode()}>", [])
+    assert account.rewritten_from == ""
+
+
+@FORMS
+def test_without_a_from_header_the_envelopes_sender_is_rewritten(form: str) -> None:
+    content = b"Subject: x\r\n\r\nhello\r\n"
+    captured, account = deliver(content, reverse_path="root@host.example", format=form, sender_rewrite="always")
+    assert senders(captured) == (MAILBOX, ["root@host.example"])
+    assert account.rewritten_from == "root@host.example"
+    captured, account = deliver(content, reverse_path="", format=form, sender_rewrite="always")
+    assert senders(captured) == (MAILBOX, [])
+    assert account.rewritten_from == ""
+
+
+class DenyingMailer:
+    """Refuses every sender."""
+
+    def __init__(self) -> None:
+        self.mailboxes: list[str] = []
+
+    def send(self, mailbox: str, *_: object) -> Receipt:
+        self.mailboxes.append(mailbox)
+        raise SendAsDenied(status=403)
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "author", "tries"),
+    [
+        ("never", b"erp@example.com", 1),
+        ("on_denied", b"erp@example.com", 2),
+        ("on_denied", b"scanner@example.com", 1),
+        ("on_denied", b"Scanner@Example.com", 1),
+        ("always", b"erp@example.com", 1),
+    ],
+)
+def test_one_more_try_where_something_can_be_rewritten(rewrite: str, author: bytes, tries: int) -> None:
+    mailer, clock = DenyingMailer(), FakeClock()
+    config = GraphConfig(sender_rewrite=rewrite)
+    delivery = Delivery(mailer, no_large_mail(config, clock), config, clock)  # type: ignore[arg-type]
+    with pytest.raises(SendAsDenied):
+        delivery.deliver(
+            Envelope("M1", MAILBOX, ("a@example.com",)),
+            PLAIN.replace(b"erp@example.com", author),
+            Identity("scanner", MAILBOX, LOGIN),
+            Deadline(clock, 60),
+            Account(),
+        )
+    assert mailer.mailboxes == [MAILBOX] * tries
+
+
+@FORMS
+def test_without_a_mailbox_the_from_address_sends(form: str) -> None:
+    """client_login, and anonymous clients where default_mailbox is empty."""
+    captured, account = deliver(PLAIN, mailbox="", format=form)
+    assert (captured.mailbox, account.mailbox) == ("erp@example.com", "erp@example.com")
+    captured, _ = deliver(b"Subject: x\r\n\r\n", mailbox="", reverse_path="root@example.com", format=form)
+    assert captured.mailbox == "root@example.com"
+
+
+def test_no_mailbox_at_all() -> None:
+    for content in (b"Subject: x\r\n\r\n", b"From: nobody\r\n\r\n", b"From: undisclosed:;\r\n\r\n"):
+        with pytest.raises(MailboxUnknown, match="default_mailbox"):
+            deliver(content, mailbox="", reverse_path="")
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("author", "allowed"),
+    [
+        ("erp@example.com", True),
+        ("Erp <ERP@Example.COM>", True),
+        ('"x@example.com" <erp@example.org>', False),
+        ("erp@example.com.evil.example", False),
+        ("erp@sub.example.com", False),
+        ("erp@example.org, erp@example.com", False),
+        ("=?utf-8?q?erp=40example=2Ecom?= <evil@example.org>", False),
+        ('"erp@example.com"@example.org', False),
+        ("<erp@example.com> <evil@example.org>", True),
+    ],
+)
+def test_the_from_header_is_held_to_allowed_from(form: str, author: str, allowed: bool) -> None:
+    """And what is sent is what was looked at."""
+    content = PLAIN.replace(b"Erp <erp@example.com>", author.encode())
+    if not allowed:
+        with pytest.raises(SenderNotAllowed):
+            deliver(content, allowed_from=["*@example.com"], format=form)
+        return
+    captured, _ = deliver(content, allowed_from=["*@example.com"], format=form)
+    assert captured.sender.lower() == "erp@example.com"
+
+
+@FORMS
+def test_a_second_from_field_does_not_get_around_allowed_from(form: str) -> None:
+    content = b"From: erp@example.com\r\nFrom: evil@example.org\r\n\r\nx"
+    captured, _ = deliver(content, allowed_from=["*@example.com"], format=form)
+    assert captured.sender == "erp@example.com"
+    assert captured.mime is None or b"evil" not in captured.mime
+    with pytest.raises(SenderNotAllowed):
+        deliver(
+            b"From: evil@example.org\r\nFrom: erp@example.com\r\n\r\nx", allowed_from=["*@example.com"], format=form
+        )
+
+
+def test_allowed_from_lets_the_mailbox_itself_stand_where_no_from_was() -> None:
+    """MAIL FROM:<> and no From field: there is nobody else as whom the client could write."""
+    captured, _ = deliver(b"Subject: x\r\n\r\n", reverse_path="", allowed_from=["*@example.org"])
+    assert captured.sender == MAILBOX

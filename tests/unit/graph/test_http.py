@@ -163,3 +163,15 @@ def test_each_session_is_sized_and_verified_and_reads_no_environment(monkeypatch
     assert http_session("https://graph.example", 1, "", "").proxies["https"] == "http://environment:3128"
     monkeypatch.setenv("NO_PROXY", "graph.example")
     assert "https" not in http_session("https://graph.example", 1, "", "").proxies
+
+
+def test_plain_http_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An identity endpoint of Azure is on the machine itself, and its answer is a token."""
+    for name in (f"{what}_proxy" for what in ("http", "https", "all", "no")):
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://environment:3128")
+    assert not http_session("https://graph.example", 1, "", "").proxies
+    monkeypatch.setenv("all_proxy", "http://environment:3128")
+    assert dict(http_session("https://graph.example", 1, "", "").proxies) == {"https": "http://environment:3128"}
+    assert not http_session("http://127.0.0.1:1", 1, "http://proxy:3128", "").proxies

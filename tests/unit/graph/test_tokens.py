@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from relay.clock import Deadline
 from relay.config import EntraConfig
 from relay.credentials import Secret
-from relay.graph.entra import PasswordFlow
+from relay.graph.entra import Granted, PasswordFlow
 from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
-from relay.graph.tokens import TokenSource, usable_s
-from relay.identity import Credentials
+from relay.graph.tokens import MOST_REFUSALS, TokenSource, usable_s
+from relay.identity import APP_LOGIN, Credentials
 from tests.support.clock import FakeClock
 from tests.support.dialog import all_records
 
@@ -212,6 +212,84 @@ def test_revoke(tokens: TokenSource, clock: FakeClock) -> None:
     tokens.revoke(login(user="nobody"), Secret("T0KEN-2"))
 
 
+# The app's token ahead of its end
+
+
+class App:
+    """An acquire() for the app: numbered tokens, or a fault."""
+
+    def __init__(self) -> None:
+        self.fault: TokenError | None = None
+        self.calls = 0
+        self.expires_in_s = 3600.0
+
+    def __call__(self, login: Credentials, timeout_s: float) -> Granted:
+        assert login is APP_LOGIN
+        self.calls += 1
+        if self.fault is not None:
+            raise self.fault
+        return Granted(Secret(f"T0KEN-{self.calls}"), self.expires_in_s)
+
+
+def sweep(tokens: TokenSource, clock: FakeClock) -> list[str]:
+    """What the janitor does each minute; what is logged."""
+    with all_records() as records:
+        tokens.purge()
+        tokens.renew_app_token(Deadline(clock, 60))
+    return [record.getMessage() for record in records]
+
+
+def test_the_apps_token_is_renewed_before_anybody_waits_for_it(clock: FakeClock) -> None:
+    app = App()
+    tokens = TokenSource(app, clock)
+    assert sweep(tokens, clock) == [], "nobody has sent anything yet"
+    assert app.calls == 0
+    for _ in range(5 * 60):
+        calls = app.calls
+        tokens.get(APP_LOGIN, Deadline(clock, 30))
+        assert app.calls == max(calls, 1), "no message fetches but the first"
+        clock.advance(60)
+        sweep(tokens, clock)
+    assert 5 <= app.calls <= 7
+
+
+def test_a_failed_renewal_leaves_the_old_token(clock: FakeClock) -> None:
+    app = App()
+    tokens = TokenSource(app, clock)
+    tokens.get(APP_LOGIN, Deadline(clock, 30))
+    clock.advance(3400)
+    for fault in (TokenUnavailable("busy"), AppMisconfigured("secret expired", "AADSTS7000222")):
+        app.fault = fault
+        assert sweep(tokens, clock) == ["token_renewal_failed"]
+        assert tokens.get(APP_LOGIN, Deadline(clock, 30)).reveal() == "T0KEN-1"
+    app.fault = None
+    clock.advance(11)
+    sweep(tokens, clock)
+    assert tokens.get(APP_LOGIN, Deadline(clock, 30)).reveal() == "T0KEN-4"
+
+
+def test_a_renewal_respects_a_cool_down(clock: FakeClock) -> None:
+    """50196 means that Entra ID was asked too often: a renewal each minute would keep it so."""
+    app = App()
+    tokens = TokenSource(app, clock)
+    tokens.get(APP_LOGIN, Deadline(clock, 30))
+    clock.advance(3250)
+    app.fault = TokenUnavailable("loop", "AADSTS50196")
+    calls = []
+    for _ in range(4):
+        sweep(tokens, clock)
+        calls.append(app.calls)
+        clock.advance(60)
+    assert calls == [2, 3, 3, 4]
+
+
+def test_a_revoked_app_token_is_fetched_anew_by_the_next_message(clock: FakeClock) -> None:
+    app = App()
+    tokens = TokenSource(app, clock)
+    tokens.revoke(APP_LOGIN, tokens.get(APP_LOGIN, Deadline(clock, 30)))
+    assert tokens.get(APP_LOGIN, Deadline(clock, 30)).reveal() == "T0KEN-2"
+
+
 def test_purge(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
     get(tokens, clock)
     with pytest.raises(CredentialsRefused):
@@ -285,6 +363,78 @@ def test_who_waited_for_a_wrong_password_does_not_ask_again(
     assert len(entra.asked) == 1
 
 
+def test_two_hundred_logins_of_one_user_ask_once(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
+    entra.script = gate = Gate(lambda user, password: None)
+    opener = threading.Thread(target=lambda: (gate.inside.wait(5), gate.release.set()))
+    opener.start()
+    outcomes = in_threads(200, lambda _: get(tokens, clock))
+    opener.join(5)
+    assert set(outcomes) == {"T0KEN-1"}
+    assert len(entra.asked) == 1
+
+
+class Waiters:
+    """An acquire() that holds its first call until so many others wait behind it."""
+
+    def __init__(self, outcome: Granted | TokenError) -> None:
+        self.calls = 0
+        self.inside = threading.Event()
+        self.release = threading.Event()
+        self.outcome = outcome
+
+    def __call__(self, login: Credentials, timeout_s: float) -> Granted:
+        self.calls += 1
+        self.inside.set()
+        assert self.release.wait(5)
+        if isinstance(self.outcome, TokenError):
+            raise self.outcome
+        return self.outcome
+
+
+class Deadlines(Deadline):
+    """Tells when its owner is about to wait: get() asks for the time left just before it takes the lock."""
+
+    def __init__(self, clock: FakeClock, asked: threading.Semaphore) -> None:
+        super().__init__(clock, 30)
+        self._asked = asked
+
+    def remaining(self) -> float:
+        self._asked.release()
+        return super().remaining()
+
+
+def race(acquire: Waiters, clock: FakeClock, count: int) -> list[object]:
+    """What so many get at once for the app's token, all of them there before Entra ID answers."""
+    tokens = TokenSource(acquire, clock)
+    arrived = threading.Semaphore(0)
+
+    def release() -> None:
+        acquire.inside.wait(5)
+        for _ in range(count + 1):  # each on its way to the lock, and the first for its fetch too
+            arrived.acquire(timeout=5)
+        acquire.release.set()
+
+    opener = threading.Thread(target=release)
+    opener.start()
+    outcomes = in_threads(count, lambda _: tokens.get(APP_LOGIN, Deadlines(clock, arrived)).reveal())
+    opener.join(5)
+    return outcomes
+
+
+def test_two_hundred_messages_fetch_one_app_token(clock: FakeClock) -> None:
+    acquire = Waiters(Granted(Secret("T0KEN"), 3600))
+    assert set(race(acquire, clock, 200)) == {"T0KEN"}
+    assert acquire.calls == 1
+
+
+def test_who_waited_for_a_failure_takes_it_for_theirs(clock: FakeClock) -> None:
+    """Else a hundred messages would wait for a hundred time-outs, one behind the other."""
+    acquire = Waiters(TokenUnavailable("out of reach", "x"))
+    outcomes = race(acquire, clock, 50)
+    assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(TokenUnavailable, "out of reach")}
+    assert acquire.calls == 1
+
+
 def test_users_do_not_wait_for_one_another(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
     entra.script = gate = Gate(lambda user, password: None)
     slow = threading.Thread(target=lambda: get(tokens, clock))
@@ -323,6 +473,72 @@ def test_a_locked_account_is_left_alone_whatever_the_password(
     entra.script = None
     clock.advance(61)
     assert get(tokens, clock).startswith("T0KEN")
+
+
+def asks_after(seconds: float, tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> bool:
+    """Whether a login so much later reaches Entra ID."""
+    clock.advance(seconds)
+    before = len(entra.asked)
+    with pytest.raises(TokenUnavailable):
+        get(tokens, clock)
+    return len(entra.asked) > before
+
+
+@pytest.mark.parametrize("code", [50053, 50196])
+def test_the_cool_down_grows(tokens: TokenSource, entra: FakeEntra, clock: FakeClock, code: int) -> None:
+    entra.script = lambda user, password: {"error": "invalid_grant", "error_codes": [code]}
+    assert asks_after(0, tokens, entra, clock)
+    for seconds in (60, 120, 240, 480, 960, 960, 960):
+        assert not asks_after(seconds - 1, tokens, entra, clock)
+        tokens.purge()
+        assert asks_after(2, tokens, entra, clock)
+
+
+def test_a_cool_down_starts_anew_behind_a_success(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
+    entra.script = lambda user, password: LOCKED
+    assert asks_after(0, tokens, entra, clock)
+    assert asks_after(61, tokens, entra, clock)
+    entra.script = None
+    clock.advance(121)
+    get(tokens, clock)
+    clock.advance(3600)
+    entra.script = lambda user, password: LOCKED
+    assert asks_after(0, tokens, entra, clock)
+    assert asks_after(61, tokens, entra, clock)
+
+
+def test_a_cool_down_is_forgotten_in_the_end(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
+    entra.script = lambda user, password: LOCKED
+    assert asks_after(0, tokens, entra, clock)
+    assert asks_after(61, tokens, entra, clock)
+    clock.advance(10_000)
+    tokens.purge()
+    assert asks_after(0, tokens, entra, clock)
+    assert asks_after(61, tokens, entra, clock), "the next one is a first one"
+
+
+def test_one_users_cool_down_is_nobody_elses(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
+    entra.script = lambda user, password: LOCKED if user == "a@example.com" else None
+    assert asks_after(0, tokens, entra, clock)
+    assert get(tokens, clock, "other", "b@example.com").startswith("T0KEN")
+
+
+def test_a_flood_of_names_is_not_remembered_without_limit(
+    tokens: TokenSource, entra: FakeEntra, clock: FakeClock
+) -> None:
+    """The first ones are forgotten, the last ones are not asked about again."""
+    names = [f"user-{number}@example.com" for number in range(MOST_REFUSALS + 10)]
+
+    def refused(name: str) -> bool:
+        before = len(entra.asked)
+        with pytest.raises(CredentialsRefused):
+            get(tokens, clock, "x", name)
+        return len(entra.asked) == before
+
+    assert not any(refused(name) for name in names)
+    assert refused(names[-1])
+    assert refused(names[11])
+    assert not refused(names[0])
 
 
 def test_a_token_that_is_cached_outlives_a_lockout(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
