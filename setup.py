@@ -19,6 +19,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["relay", "relay.*"]),
+    package_data={"relay": ["units/*"], "relay.admin": ["*.css", "*.js"]},
     install_requires=[
         "gevent>=22.10",
         "msal>=1.21",
@@ -27,6 +28,7 @@ setup(
         "python-json-logger>=2.0",
         "cryptography>=38",
         "idna>=3.3",
+        "prometheus-client>=0.16",
     ],
     extras_require={
         "dev": [

@@ -10,18 +10,20 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import requests
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
-from relay import __version__, logs
+from relay import __version__, logs, service
 from relay.accounts import Accounts
 from relay.authentication import Authenticator
 from relay.clock import Clock, Deadline
-from relay.config import Config
+from relay.config import Config, ListenAddress
 from relay.configfile import ConfigError
 from relay.credentials import verify_password
 from relay.delivery import Delivery
@@ -33,6 +35,8 @@ from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
 from relay.graph.tokens import TokenSource
+from relay.health import EVERY_S as LOOK_EVERY_S
+from relay.health import Probe, own_login, watched
 from relay.identity import Client
 from relay.janitor import Janitor, Task
 from relay.loginlimit import LoginLimit
@@ -41,11 +45,19 @@ from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
 from relay.smtp.server import Door, SmtpServer, listen
 from relay.smtp.session import Session, SessionSettings
+from relay.stats import WARN_DAYS, Stats, secret_warning
 from relay.submission import Submission
+
+if TYPE_CHECKING:
+    from relay.admin.live import Mail
+    from relay.admin.server import AdminServer
 
 log = logging.getLogger(__name__)
 
+_Source = ListenAddress | socket.socket
 _PURGE_EVERY_S = 60.0
+_DAY_S = 86_400.0
+_LAST_DAYS = 7  # of the client secret: from then on it is an error
 _THREADS = 2  # for parsing large messages: they share one interpreter, more would only take turns
 _SPARE_FILES = 64  # listeners, log, libraries, and clients that are being turned away
 
@@ -73,15 +85,27 @@ class _Generation:
     large: LargeMail
     submission: Submission
     http: tuple[requests.Session, ...]
+    probe: Probe
 
 
 class Relay:
     """The running program."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
-        """reload: reads the configuration again for SIGHUP; None where there is no file."""
+    def __init__(
+        self,
+        config: Config,
+        reload: Callable[[], Config] | None = None,
+        mails: Callable[[], Sequence[Mail]] | None = None,
+    ) -> None:
+        """reload: reads the configuration again for SIGHUP; None where there is no file.
+
+        mails: what the sandbox has caught, for the admin page.
+        """
         self._clock = Clock()
         self._reload = reload
+        self._mails = mails
+        self._stats = Stats(self._clock)
+        self._admin: AdminServer | None = None
         # What was counted so far outlives a reload.
         self._budget = Budget(config.limits.max_inflight_bytes)
         self._login_limit = LoginLimit(config.access.auth_limit, self._clock)
@@ -91,6 +115,7 @@ class Relay:
             admits=lambda address: self._now.accounts.admits(address),
             speaks_proxy=lambda address: self._now.accounts.speaks_proxy(address),
             make_session=self._session,
+            turned_away=self._stats.problem,
         )
         self._server = SmtpServer(config.limits.max_connections, door)
         self._stop = Event()
@@ -102,40 +127,94 @@ class Relay:
         gevent.signal_handler(signal.SIGHUP, self._on_reload)
         config = self._now.config
         _allow_files(config.limits.max_connections)
+        inherited, inherited_implicit = service.inherited_sockets()  # those of systemd go before the configuration's
+        plain: Sequence[_Source] = inherited or config.listen.addresses
+        implicit: Sequence[_Source] = inherited_implicit or config.tls.implicit_addresses
+        if inherited_implicit and not config.tls.cert_file:
+            raise OSError(None, "the inherited socket smtps: set tls.cert_file and tls.key_file")
+        admin = config.admin.addr
         sockets: list[socket.socket] = []
         try:
-            for where in (*config.listen.addresses, *config.tls.implicit_addresses):
-                sockets.append(listen(where))
+            for source in (*plain, *implicit, *([admin] if admin else ())):
+                sockets.append(listen(source) if isinstance(source, ListenAddress) else source)
         except OSError:
             for sock in sockets:
                 sock.close()
             raise
-        plain = len(config.listen.addresses)
-        self._server.start(sockets[:plain])
-        self._server.start(sockets[plain:], implicit_tls=True)
+        self._server.start(sockets[: len(plain)])
+        self._server.start(sockets[len(plain) : len(plain) + len(implicit)], implicit_tls=True)
+        if admin is not None:
+            self._start_admin(sockets[-1], admin.host)
         janitor = Janitor(
             (
                 Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),
                 Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
                 Task("purge_denied_mailboxes", _PURGE_EVERY_S, lambda: self._now.large.purge()),
                 Task("purge_failed_logins", _PURGE_EVERY_S, self._login_limit.purge),
+                Task("secret_expires", _DAY_S, self._warn_of_secret),
+                Task("status", _PURGE_EVERY_S, self._say_status),
+                Task("look_upstream", LOOK_EVERY_S, self._look_upstream),
             ),
             self._clock,
         )
         gevent.spawn(janitor.run)
+        gevent.spawn(self._look_upstream)
         addresses = self._server.addresses()
         for warning in config.warnings:
             log.warning("config", extra={"reason": warning})
         log.info("started", extra={"version": __version__})
         for address in addresses:
             log.info("listening", extra={"address": address})
+        if self._admin is not None:
+            log.info("admin_listening", extra={"address": self._admin.where()})
+        self._warn_of_secret()
+        service.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
         return addresses
+
+    def admin_address(self) -> str:
+        """HOST:PORT of the admin page; empty where it is off."""
+        return self._admin.where() if self._admin is not None else ""
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then drain."""
         self._stop.wait()
+        service.notify("STOPPING=1")
         self._server.drain(self._now.config.limits.shutdown_timeout_s)
+        if self._admin is not None:
+            self._admin.stop(timeout=0)
         log.info("stopped")
+
+    def _start_admin(self, sock: socket.socket, host: str) -> None:
+        from relay.admin.live import Live  # here and not above: most relays run without, and start sooner
+        from relay.admin.server import AdminServer
+        from relay.admin.wsgi import Admin
+
+        live = Live(
+            connections=lambda: self._server.connections,
+            max_connections=lambda: self._now.config.limits.max_connections,
+            inflight_bytes=lambda: self._budget.used,
+            tokens=lambda: self._now.tokens.held,
+            mails=self._mails,
+        )
+        config = self._now.config
+        admin = Admin(self._stats, live, config.admin.password_hash, (host, config.listen.hostname), _verify_in_thread)
+        self._admin = AdminServer(sock, admin)
+        self._admin.start()
+
+    def _warn_of_secret(self) -> None:
+        days = self._stats.secret_days_left()
+        if days is None or days > WARN_DAYS:
+            return
+        level = logging.WARNING if days > _LAST_DAYS else logging.ERROR
+        log.log(level, "secret_expires", extra={"days_left": days, "reason": secret_warning(days)})
+
+    def _say_status(self) -> None:
+        troubles = self._stats.troubles()
+        service.notify(f"STATUS={'; '.join(troubles) or 'healthy'}; {self._server.connections} connections")
+
+    def _look_upstream(self) -> None:
+        if self._admin is not None:
+            self._now.probe.look()
 
     def _renew_app_token(self) -> None:
         self._now.tokens.renew_app_token(Deadline(self._clock, _PURGE_EVERY_S))
@@ -148,20 +227,29 @@ class Relay:
         entra, graph, clock = config.entra, config.graph, self._clock
         # Every session may be in a call of its own at the same time.
         connections = config.limits.max_connections
-        entra_session = http_session(entra.authority, connections, graph.https_proxy.reveal(), graph.ca_bundle)
-        graph_session = http_session(graph.url, connections, graph.https_proxy.reveal(), graph.ca_bundle)
+        proxy = graph.https_proxy.reveal()
+        entra_session = http_session(
+            entra.authority, connections, proxy, graph.ca_bundle, partial(self._stats.upstream, "entra")
+        )
+        graph_session = http_session(
+            graph.url, connections, proxy, graph.ca_bundle, partial(self._stats.upstream, "graph")
+        )
         flow = flow_of(entra, EntraHttpClient(entra_session, entra.authority), guard)
-        tokens = TokenSource(flow.acquire, clock)
+        tokens = TokenSource(watched(flow.acquire, own_login(config), self._stats), clock)
         client = GraphClient(graph_session, graph.url, guard)
         policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000)
         mailer = Mailer(client, tokens, policy, clock)
         large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes)
         accounts = Accounts(config, _verify_in_thread)
-        authenticator = Authenticator(accounts, self._login_limit, tokens, clock)
+        authenticator = Authenticator(accounts, self._login_limit, tokens, clock, self._stats)
         delivery = Delivery(mailer, large, graph, clock, self._in_thread)
-        submission = Submission(authenticator, delivery, graph.submit_timeout_s, clock)
-        settings = _session_settings(config, self._budget)
-        return _Generation(config, settings, accounts, tokens, large, submission, (entra_session, graph_session))
+        submission = Submission(authenticator, delivery, graph.submit_timeout_s, clock, self._stats)
+        settings = _session_settings(config, self._budget, self._stats)
+        probe = Probe(config, tokens, graph_session, self._stats, clock)
+        expires = config.entra.secret_expires
+        self._stats.secret_expires = date.fromisoformat(expires) if expires else None
+        http = (entra_session, graph_session)
+        return _Generation(config, settings, accounts, tokens, large, submission, http, probe)
 
     def _in_thread(self, work: Callable[[], Any]) -> Any:
         """What work gives, with the event loop going on meanwhile."""
@@ -185,6 +273,7 @@ class Relay:
         if self._reload is None:
             log.warning("reload_ignored", extra={"reason": "started without a configuration file"})
             return
+        service.notify_reloading()
         try:
             config = self._reload()
             new = self._build(config)
@@ -193,6 +282,7 @@ class Relay:
             self._reopen_log()  # which may have been rotated all the same
             for line in str(fault).splitlines():
                 log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
+            service.notify("READY=1")
             return
         old, self._now = self._now, new
         self._budget.limit = config.limits.max_inflight_bytes
@@ -204,6 +294,8 @@ class Relay:
         for name in _needs_restart(old.config, config):
             log.warning("restart_needed", extra={"reason": f"{name} changes only with a restart"})
         log.info("reloaded")
+        self._warn_of_secret()
+        service.notify("READY=1")
 
     def _reopen_log(self) -> None:
         try:
@@ -225,7 +317,7 @@ def _allow_files(connections: int) -> None:
         log.warning("config", extra={"reason": reason})
 
 
-def _session_settings(config: Config, budget: Budget) -> SessionSettings:
+def _session_settings(config: Config, budget: Budget, stats: Stats) -> SessionSettings:
     """Raises OSError when certificate and key cannot be used."""
     given = config.tls
     return SessionSettings(
@@ -235,6 +327,7 @@ def _session_settings(config: Config, budget: Budget) -> SessionSettings:
         budget=budget,
         tls=tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None,
         tls_for_auth=given.require_for_auth,
+        refused=stats.message,
     )
 
 
@@ -246,4 +339,6 @@ def _needs_restart(old: Config, new: Config) -> Sequence[str]:
         changed.append("tls.implicit_addr")
     if old.limits.max_connections != new.limits.max_connections:
         changed.append("max_connections")
+    if old.admin != new.admin:
+        changed.append("admin_addr or admin_password_hash")
     return changed

@@ -15,6 +15,7 @@ from relay.identity import APP_LOGIN, Client, Credentials, Identity
 from relay.loginlimit import LoginLimit
 from relay.smtp import reply as replies
 from relay.smtp.reply import Reject, Reply
+from relay.stats import Stats
 
 log = logging.getLogger(__name__)
 
@@ -24,25 +25,32 @@ TIMEOUT_S = 30.0
 class Authenticator:
     """Asks the configuration first, then Entra ID."""
 
-    def __init__(self, accounts: Accounts, limit: LoginLimit, tokens: TokenSource, clock: Clock) -> None:
+    def __init__(
+        self, accounts: Accounts, limit: LoginLimit, tokens: TokenSource, clock: Clock, stats: Stats | None = None
+    ) -> None:
         self._accounts = accounts
         self._limit = limit
         self._tokens = tokens
         self._clock = clock
+        self._stats = stats or Stats(clock)
 
     def anonymous(self, client: Client) -> Identity:
         """Who a client is that did not log in. Raises Reject (530)."""
         try:
             return self._accounts.anonymous(client)
         except LoginRequired as refusal:
-            log.info("login_required", extra={**_facts(client), "reason": str(refusal)})
+            facts = {**_facts(client), "reason": str(refusal)}
+            log.info("login_required", extra=facts)
+            self._stats.problem("login_required", facts)
             raise Reject(replies.AUTH_REQUIRED) from None
 
     def log_in(self, credentials: Credentials, client: Client) -> Identity:
         """Who these credentials belong to. Raises Reject (535, 454, 421)."""
         facts = {**_facts(client), "user": credentials.user}
         if self._limit.reached(client.address):
-            log.warning("auth_limit", extra={**facts, "reason": "too many failed logins from there; see auth_limit"})
+            facts["reason"] = "too many failed logins from there; see auth_limit"
+            log.warning("auth_limit", extra=facts)
+            self._stats.problem("auth_limit", facts)
             raise Reject(replies.TOO_MANY_FAILED_LOGINS)
         try:
             identity = self._accounts.logged_in(credentials, client)
@@ -69,8 +77,10 @@ class Authenticator:
         if reply is replies.AUTH_REFUSED:
             self._limit.failed(client.address)
             log.warning("auth_failed", extra=facts)
+            self._stats.problem("auth_failed", facts)
         else:
             log.error("auth_unavailable", extra=facts)
+            self._stats.problem("auth_unavailable", facts, urgent=True)
         raise Reject(reply) from None
 
 

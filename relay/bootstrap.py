@@ -14,6 +14,7 @@ _PACKAGES = {
     "yaml": ("PyYAML", "python3-yaml", "python3-pyyaml"),
     "pythonjsonlogger": ("python-json-logger", "python3-pythonjsonlogger", "python3-json-logger"),
     "cryptography": ("cryptography", "python3-cryptography", "python3-cryptography"),
+    "prometheus_client": ("prometheus-client", "python3-prometheus-client", "python3-prometheus_client"),
     "idna": ("idna", "python3-idna", "python3-idna"),
 }
 

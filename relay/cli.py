@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import os
 import signal
 import socket
@@ -15,44 +16,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay import __version__, configfile, logs
+from relay.arguments import SYSTEM_CONFIG, parser_of, seed_flags
 from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
-from relay.credentials import hash_password
+from relay.credentials import Secret, hash_password
+from relay.identity import Credentials
 
 if TYPE_CHECKING:
     from relay.app import Relay
 
-_SYSTEM_CONFIG = Path("/etc/graph-smtp-relay/config.yaml")
-_LATER = ("send-test", "service")
-
 
 def main(arguments: Sequence[str], program: Path | None) -> int:
     """Run one command. program: the file that was started, beside which config.yaml may lie."""
-    parser = _parser()
-    options, unknown = parser.parse_known_args(_seed_flags(arguments), argparse.Namespace(key_file=None))
-    if options.command in _LATER:  # whatever its arguments will be
-        print(f"graph-smtp-relay: {options.command}: not available in this version", file=sys.stderr)
-        return 2
+    parser = parser_of()
+    options, unknown = parser.parse_known_args(seed_flags(arguments), argparse.Namespace(key_file=None))
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+
+    def config_path() -> Path:
+        return _config_path(options, program)
+
+    commands: dict[str, Callable[[], int]] = {
+        "version": _version,
+        "hash-password": _hash_password,
+        "encrypt": lambda: _crypt(options, config_path()),
+        "decrypt": lambda: _crypt(options, config_path()),
+        "tls-cert": lambda: _tls_cert(options),
+        "sandbox": lambda: _sandbox(options),
+        "init": lambda: _init(options, program),
+        "service": lambda: _service(options, program),
+        "send-test": lambda: _send_test(options, config_path()),
+        "check": lambda: _check(options, config_path()),
+        "run": lambda: _run(config_path(), options.key_file),
+    }
     try:
-        match options.command:
-            case "version":
-                print(f"graph-smtp-relay {__version__}")
-                return 0
-            case "hash-password":
-                return _hash_password()
-            case "encrypt" | "decrypt":
-                return _crypt(options, _config_path(options, program))
-            case "tls-cert":
-                return _tls_cert(options)
-            case "sandbox":
-                return _sandbox(options)
-            case "check":
-                return _check(_config_path(options, program), options.key_file)
-            case _:
-                return _run(_config_path(options, program), options.key_file)
+        return commands[options.command or "run"]()
     except ConfigError as faults:
         print(faults, file=sys.stderr)
         return 2
@@ -60,44 +59,9 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    # --config is taken before and after the command; what stands behind wins.
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration file")
-    common.add_argument("--key-file", metavar="FILE", default=argparse.SUPPRESS, help="the key of encrypted values")
-    parser = argparse.ArgumentParser(
-        prog="graph-smtp-relay",
-        parents=[common],
-        description="SMTP server for software that knows only user name and password; delivers through Microsoft 365.",
-        epilog="Without --config: $GRAPH_SMTP_RELAY_CONFIG, else config.yaml beside the program, else "
-        f"{_SYSTEM_CONFIG}.",
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("run", parents=[common], help="start the relay (the default)")
-    commands.add_parser("check", parents=[common], help="check the configuration and say what is wrong with it")
-    sandbox = commands.add_parser(
-        "sandbox", parents=[common], help="the relay beside a stand-in for Microsoft 365: nothing to configure"
-    )
-    sandbox.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:2526", help="where to accept SMTP")
-    sandbox.add_argument("--save", metavar="DIR", type=Path, help="keep each message as a file in this directory")
-    sandbox.add_argument("--log-level", choices=("debug", "info", "warn", "error"), default="warn")
-    commands.add_parser("encrypt", parents=[common], help="encrypt the secrets in the configuration file, in place")
-    commands.add_parser("decrypt", parents=[common], help="put them back in clear")
-    commands.add_parser("hash-password", parents=[common], help="make a password_hash; reads the password")
-    tls_cert = commands.add_parser("tls-cert", parents=[common], help="make a self-signed certificate for SMTP")
-    tls_cert.add_argument("--name", metavar="NAME", action="append", help="host name or IP address; may be repeated")
-    tls_cert.add_argument("--dir", metavar="DIR", type=Path, default=Path(), help="where to write the two files")
-    commands.add_parser("version", parents=[common], help="print the version")
-    for name in _LATER:
-        commands.add_parser(name, parents=[common])
-    return parser
-
-
-def _seed_flags(arguments: Sequence[str]) -> list[str]:
-    """`-service ACTION` and `-encrypt`, as in azureSMTPwithOAuth, become commands."""
-    words = {"-service": "service", "-encrypt": "encrypt"}
-    return [words.get(argument.replace("--", "-", 1), argument) for argument in arguments]
+def _version() -> int:
+    print(f"graph-smtp-relay {__version__}")
+    return 0
 
 
 def _config_path(options: argparse.Namespace, program: Path | None) -> Path:
@@ -108,25 +72,114 @@ def _config_path(options: argparse.Namespace, program: Path | None) -> Path:
         beside = program.parent / "config.yaml"
         if beside.exists():
             return beside
-    if not _SYSTEM_CONFIG.exists():
+    if not SYSTEM_CONFIG.exists():
         raise ConfigError(
             (
                 "graph-smtp-relay: no configuration file found",
                 "  1. try it without one, and without an account:  graph-smtp-relay sandbox",
-                "  2. copy conf/minimal.yaml to config.yaml, enter three values from Entra ID (docs/entra-setup.md)",
-                "  3. check it:  graph-smtp-relay check --config config.yaml",
-                "  4. start:      graph-smtp-relay run --config config.yaml",
+                "  2. enter three values from Entra ID (docs/entra-setup.md):  graph-smtp-relay init",
+                "  3. check it:  graph-smtp-relay check --online",
+                "  4. start it:  graph-smtp-relay run",
             )
         )
-    return _SYSTEM_CONFIG
+    return SYSTEM_CONFIG
 
 
-def _check(path: Path, key_file: str | None) -> int:
-    config = configfile.load(path, key_file=key_file)
+def _check(options: argparse.Namespace, path: Path) -> int:
+    config = configfile.load(path, key_file=options.key_file)
+    if options.json:
+        return _check_online(config, options)
     for warning in config.warnings:
         print(f"warning: {warning}")
     print(f"{path}: the configuration is fine")
+    return _check_online(config, options) if options.online or options.send_to else 0
+
+
+def _check_online(config: Config, options: argparse.Namespace | None = None) -> int:
+    from relay.app import guard
+    from relay.online import OnlineCheck
+
+    login = _login(options) if options else None
+    steps = []
+    for step in OnlineCheck(config, guard, login, (options.send_to if options else None) or "").steps():
+        steps.append(step)
+        if not (options and options.json):
+            print(step.line(), flush=True)
+    if options and options.json:
+        print(json.dumps([step.as_json() for step in steps], indent=2))
+    return 1 if any(step.outcome == "failed" for step in steps) else 0
+
+
+def _login(options: argparse.Namespace) -> Credentials | None:
+    """--user and --password-file. Raises ConfigError."""
+    if not options.user and not options.password_file:
+        return None
+    if not options.user or not options.password_file:
+        raise ConfigError(("graph-smtp-relay: --user and --password-file go together",))
+    return Credentials(options.user, Secret(_first_line(options.password_file)))
+
+
+def _first_line(name: str) -> str:
+    """The first line of a file, or of standard input for `-`. Raises ConfigError."""
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        reason = "is not UTF-8 text"
+    except (OSError, ValueError) as fault:
+        reason = f"cannot be read: {getattr(fault, 'strerror', None) or 'no file can have this name'}"
+    else:
+        return (text.splitlines() or [""])[0]
+    raise ConfigError((f"{name}: {reason}",))
+
+
+def _send_test(options: argparse.Namespace, path: Path) -> int:
+    from relay.sendtest import NotSent, Order, send
+
+    config = configfile.load(path, key_file=options.key_file)
+    login = _login(options)
+    access = config.access
+    if login is None and access.fallback_user and access.fallback_password and config.entra.flow == "password":
+        login = Credentials(access.fallback_user, access.fallback_password)
+    sender = options.sender or (login.user if login and "@" in login.user else options.to)
+    try:
+        send(config, Order(options.to, sender, options.attach, login), lambda line: print(line, flush=True))
+    except NotSent as refusal:
+        print(f"graph-smtp-relay: {refusal}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _init(options: argparse.Namespace, program: Path | None) -> int:
+    from relay.setup import SetupFailed, collect, write
+
+    named = getattr(options, "config", None) or os.environ.get("GRAPH_SMTP_RELAY_CONFIG")
+    path = Path(named) if named else (program.parent / "config.yaml" if program else SYSTEM_CONFIG)
+    given = {"tenant_id": options.tenant_id or "", "client_id": options.client_id or ""}
+    if options.client_secret_file:
+        given["client_secret"] = _first_line(options.client_secret_file)
+    try:
+        write(path, collect(given, input, getpass.getpass))
+    except EOFError:
+        print("graph-smtp-relay: no answer; give the values as options (--help lists them)", file=sys.stderr)
+        return 2
+    except SetupFailed as fault:
+        print(f"graph-smtp-relay: {fault}", file=sys.stderr)
+        return 2
+    print(f"{path}: written; only you can read it")
+    config = configfile.load(path)
+    return 0 if options.offline else _check_online(config)
+
+
+def _service(options: argparse.Namespace, program: Path | None) -> int:
+    from relay import serviceunit
+
+    named = getattr(options, "config", None) or os.environ.get("GRAPH_SMTP_RELAY_CONFIG")
+    config = Path(named).absolute() if named else SYSTEM_CONFIG
+    try:
+        return serviceunit.control(options.action, program, config, print)
+    except serviceunit.ServiceFault as fault:
+        print(f"graph-smtp-relay: {fault}", file=sys.stderr)
+        return 1
 
 
 def _mind_signals() -> None:
@@ -154,6 +207,7 @@ def _sandbox(options: argparse.Namespace) -> int:
     from relay.app import Relay
     from relay.sandbox import console
     from relay.sandbox.capture import summary
+    from relay.sandbox.mails import mails
     from relay.sandbox.server import Sandbox, SandboxSettings
 
     _mind_signals()
@@ -165,7 +219,7 @@ def _sandbox(options: argparse.Namespace) -> int:
         )
         upstream.start()
         config = configfile.parse(
-            console.config_text(options.listen, options.log_level, upstream.url, upstream.ca_file),
+            console.config_text(options.listen, options.log_level, upstream.url, upstream.ca_file, options.admin),
             name="sandbox",
             directory=Path(directory),
             environ={},
@@ -173,7 +227,10 @@ def _sandbox(options: argparse.Namespace) -> int:
         if not _open_log(config):
             return 1
         try:
-            return _serve(Relay(config), lambda addresses: print(console.how_to_use(addresses), flush=True))
+            relay = Relay(config, mails=lambda: mails(upstream.received, upstream.messages))
+            return _serve(
+                relay, lambda addresses: print(console.how_to_use(addresses, relay.admin_address()), flush=True)
+            )
         finally:
             upstream.stop()
 

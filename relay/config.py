@@ -214,7 +214,7 @@ class EntraConfig:
     authority: str = _key("oauth2_config.authority", "url", CLOUDS["global"][0],
         "Entra ID's address; may carry a port.")
     secret_expires: str = _key("secret_expires", "date", "",
-        "Date on which the client secret ends; warnings from 30 days before.", available=False)
+        "Date on which the client secret ends; warnings from 30 days before.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,9 +293,9 @@ class GraphConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminConfig:
     addr: ListenAddress | None = _key("admin_addr", "address", None,
-        "Address of the admin page and the metrics; empty means off.", available=False)
+        "Address of the admin page and the metrics; empty means off.")
     password_hash: Secret = _key("admin_password_hash", "secret", Secret(""),
-        "Asks for a password on the admin page and /metrics.", available=False)
+        "Asks for a password on the admin page and /metrics.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ FIELDS = (
     "signal",
     "sessions",
     "tls",
+    "days_left",
 )
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}

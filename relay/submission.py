@@ -16,6 +16,7 @@ from relay.message.model import ContentError
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
+from relay.stats import Result, Stats
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,19 @@ class _Attempt:
 class Submission:
     """The backend of the SMTP side."""
 
-    def __init__(self, authenticator: Authenticator, delivery: Delivery, submit_timeout_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        delivery: Delivery,
+        submit_timeout_s: float,
+        clock: Clock,
+        stats: Stats | None = None,
+    ) -> None:
         self._authenticator = authenticator
         self._delivery = delivery
         self._timeout_s = submit_timeout_s
         self._clock = clock
+        self._stats = stats or Stats(clock)
 
     def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
         """Who this client is. Raises Reject: 530, 535, 454, 421."""
@@ -87,32 +96,32 @@ class Submission:
             tied = {"message_id": attempt.envelope.message_id, "session": attempt.client.session}
             mailbox = attempt.account.mailbox or attempt.identity.mailbox
             log.error("action_needed", extra={**tied, "mailbox": mailbox, **facts})
+            self._stats.problem("action_needed", {"mailbox": mailbox, **facts}, urgent=True)
         return reply
 
-    def _log_line(self, event: str, attempt: _Attempt, reply: Reply, facts: dict[str, object]) -> None:
+    def _log_line(self, event: Result, attempt: _Attempt, reply: Reply, facts: dict[str, object]) -> None:
         account = attempt.account
         names = {"message_id": attempt.envelope.message_id, "session": attempt.client.session}
         for warning in account.warnings:
             log.warning("message_mended", extra={**names, "reason": warning})
-        log.info(
-            event,
-            extra={
-                **names,
-                "client": attempt.client.address,
-                "user": attempt.identity.user,
-                "mailbox": account.mailbox or attempt.identity.mailbox,
-                "sender": attempt.envelope.reverse_path,
-                "recipients": len(attempt.envelope.forward_paths),
-                "size_bytes": attempt.size_bytes,
-                "form": account.form,
-                "form_reason": account.form_reason or None,
-                "attempts": 0,
-                "duration_ms": round((self._clock.monotonic() - attempt.started) * 1000, 1),
-                "reply": str(reply),
-                "rewritten_from": account.rewritten_from or None,
-                "not_carried": list(account.not_carried) or None,
-                **facts,
-            },
-        )
+        line_facts = {
+            **names,
+            "client": attempt.client.address,
+            "user": attempt.identity.user,
+            "mailbox": account.mailbox or attempt.identity.mailbox,
+            "sender": attempt.envelope.reverse_path,
+            "recipients": len(attempt.envelope.forward_paths),
+            "size_bytes": attempt.size_bytes,
+            "form": account.form,
+            "form_reason": account.form_reason or None,
+            "attempts": 0,
+            "duration_ms": round((self._clock.monotonic() - attempt.started) * 1000, 1),
+            "reply": str(reply),
+            "rewritten_from": account.rewritten_from or None,
+            "not_carried": list(account.not_carried) or None,
+            **facts,
+        }
+        log.info(event, extra=line_facts)
+        self._stats.message(event, line_facts, attempt.envelope.forward_paths)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("subject", extra={**names, "subject": account.subject})

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -14,11 +15,17 @@ CONNECT_TIMEOUT_S = 10.0
 ENTRA_READ_TIMEOUT_S = 20.0
 
 
-def http_session(url: str, connections: int, https_proxy: str, ca_bundle: str) -> requests.Session:
+Observe = Callable[[int, float], None]
+
+
+def http_session(
+    url: str, connections: int, https_proxy: str, ca_bundle: str, observe: Observe = lambda status, seconds: None
+) -> requests.Session:
     """A Session for one service at this url, with as many kept connections as may be in use at a time.
 
     What requests would look up for every call (environment, proxies, netrc) is looked up here, once. A proxy is for
     https alone: what is asked without TLS is on this machine (an identity endpoint of Azure, a stand-in on loopback).
+    observe: told the status of each request's answer, 0 for none, and how long it took to come.
     """
     session = requests.Session()
     proxy = https_proxy or requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
@@ -28,10 +35,28 @@ def http_session(url: str, connections: int, https_proxy: str, ca_bundle: str) -
     session.verify = ca_bundle or True
     session.headers.clear()
     session.headers.update({"User-Agent": "graph-smtp-relay", "Accept": "application/json"})
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
+    adapter = _ObservedAdapter(observe, pool_connections=4, pool_maxsize=connections, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+class _ObservedAdapter(HTTPAdapter):
+    """Times each request, up to the head of its answer."""
+
+    def __init__(self, observe: Observe, **settings: Any) -> None:
+        self._observe = observe
+        super().__init__(**settings)
+
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+        began = time.perf_counter()
+        status = 0
+        try:
+            response = super().send(request, *arguments, **options)
+            status = response.status_code
+            return response
+        finally:
+            self._observe(status, time.perf_counter() - began)
 
 
 class EntraHttpClient:

@@ -97,6 +97,11 @@ class TokenSource:
         if cached is not None and cached.token == token:
             del self._cached[user]
 
+    @property
+    def held(self) -> int:
+        """How many tokens are in memory."""
+        return len(self._cached)
+
     def purge(self) -> None:
         """Drop expired tokens and refusals; the janitor's task."""
         now = self._clock.monotonic()

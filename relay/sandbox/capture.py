@@ -214,7 +214,7 @@ def summary(captured: Captured) -> str:
     rows.extend("  | " + line[:_BODY_COLUMNS] for line in lines[:_BODY_LINES])
     if len(lines) > _BODY_LINES:
         rows.append(f"  | ({len(lines) - _BODY_LINES} more lines)")
-    attachments = _mime_attachments(captured.mime) if captured.mime is not None else _json_attachments(captured)
+    attachments = mime_attachments(captured.mime) if captured.mime is not None else json_attachments(captured)
     rows.extend(f"Attached: {name} ({media_type}, {size} bytes)" for name, media_type, size in attachments)
     return "\n".join(printable(row) for row in rows)
 
@@ -234,7 +234,8 @@ def _json_body(message: JsonObject) -> tuple[str, str]:
     return (body.get("contentType") or "text").lower(), body.get("content") or ""
 
 
-def _json_attachments(captured: Captured) -> Iterator[tuple[str, str, int]]:
+def json_attachments(captured: Captured) -> Iterator[tuple[str, str, int]]:
+    """Name, media type and size of each."""
     for item in (captured.message or {}).get("attachments") or ():
         octets = item.get("contentBytes") or ""
         kind = item.get("contentType") or ("message" if "item" in item else "unknown type")
@@ -255,7 +256,8 @@ def _mime_body(mime: bytes) -> tuple[str, str]:
     return "none", ""
 
 
-def _mime_attachments(mime: bytes) -> Iterator[tuple[str, str, int]]:
+def mime_attachments(mime: bytes) -> Iterator[tuple[str, str, int]]:
+    """The same of a message in MIME form."""
     for part in message_from_bytes(mime).walk():
         disposition = part.get_content_disposition()
         if part.is_multipart() and part.get_content_type() != "message/rfc822":

@@ -8,11 +8,12 @@ from pathlib import Path
 import yaml
 
 
-def config_text(listen: str, log_level: str, upstream_url: str, ca_file: Path) -> str:
+def config_text(listen: str, log_level: str, upstream_url: str, ca_file: Path, admin: str = "") -> str:
     """A configuration file for a relay in front of the sandbox: any login is taken, and mail without one."""
     return yaml.safe_dump(
         {
             "listen_addr": listen,
+            "admin_addr": admin,
             "log_level": log_level,
             "oauth2_config": {
                 "client_id": "00000000-0000-0000-0000-000000000001",
@@ -29,17 +30,18 @@ def config_text(listen: str, log_level: str, upstream_url: str, ca_file: Path) -
     )
 
 
-def how_to_use(addresses: list[str]) -> str:
+def how_to_use(addresses: list[str], admin_address: str = "") -> str:
     """Where the relay listens, and one line each for swaks, curl and Python's smtplib."""
     host, _, port = addresses[0].rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nobody connects to the wildcard
     url = f"smtp://{f'[{host}]' if ':' in host else host}:{port}"
+    page = f"\nThe mails and the admin page: http://{admin_address}/\n" if admin_address else ""
     return f"""graph-smtp-relay sandbox: listening on {", ".join(addresses)}
 Any user name and password will do, and so will none. Mail arrives here and goes nowhere. Paste one of:
 
   swaks --server {host} --port {port} --auth-user me@example.com --auth-password x --from me@example.com --to you@example.com
   printf 'Subject: hello\\r\\n\\r\\nIt works.\\r\\n' | curl -sS {url} --user me@example.com:x --mail-from me@example.com --mail-rcpt you@example.com -T -
   python3 -c 'import smtplib; s = smtplib.SMTP("{host}", {port}); s.login("me@example.com", "x"); s.sendmail("me@example.com", ["you@example.com"], "Subject: hello\\r\\n\\r\\nIt works.\\r\\n")'
-
+{page}
 Ctrl-C ends it."""

@@ -44,6 +44,7 @@ class Door:
     admits: Callable[[str], bool]  # by IP address: allowed_networks
     speaks_proxy: Callable[[str], bool]  # by IP address: proxy_protocol_networks
     make_session: Callable[[socket.socket, Client, bool], Session]  # the last: TLS from the first octet
+    turned_away: Callable[[str, dict[str, object]], None] = lambda event, facts: None  # event and facts of the log
 
 
 def listen(address: ListenAddress) -> socket.socket:
@@ -113,6 +114,11 @@ class SmtpServer:
             server.start()
             self._servers.append(server)
 
+    @property
+    def connections(self) -> int:
+        """How many sessions there are now."""
+        return len(self._sessions)
+
     def addresses(self) -> list[str]:
         """HOST:PORT of each listener, with the port that the system chose."""
         return [str(ListenAddress(*server.socket.getsockname()[:2])) for server in self._servers]
@@ -141,13 +147,19 @@ class SmtpServer:
             try:
                 client = Client(_read_proxy_header(sock) or client.address, client.session)
             except (NotProxyProtocol, OSError):
-                log.warning("proxy_header_missing", extra=_facts(client, reason="see proxy_protocol_networks"))
+                facts = _facts(client, reason="see proxy_protocol_networks")
+                log.warning("proxy_header_missing", extra=facts)
+                self._door.turned_away("proxy_header_missing", facts)
                 return
         if not self._door.admits(client.address):
-            log.info("network_refused", extra=_facts(client, reason="not in allowed_networks"))
+            facts = _facts(client, reason="not in allowed_networks")
+            log.info("network_refused", extra=facts)
+            self._door.turned_away("network_refused", facts)
             _turn_away(sock, replies.NETWORK_REFUSED, implicit_tls)
         elif len(self._sessions) >= self._max:
-            log.warning("too_many_connections", extra=_facts(client, reason="raise max_connections if they are wanted"))
+            facts = _facts(client, reason="raise max_connections if they are wanted")
+            log.warning("too_many_connections", extra=facts)
+            self._door.turned_away("too_many_connections", facts)
             _turn_away(sock, replies.TOO_MANY_CONNECTIONS, implicit_tls)
         else:
             self._serve(self._door.make_session(sock, client, implicit_tls))

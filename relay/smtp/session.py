@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +31,7 @@ from relay.smtp.lineio import (
     TlsHello,
 )
 from relay.smtp.reply import Reject, Reply
+from relay.stats import Result
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class SessionSettings:
     tls: ssl.SSLContext | None = None
     budget: Budget = field(default_factory=lambda: Budget(sys.maxsize))
     tls_for_auth: bool = True  # where there is TLS: offer and accept AUTH only inside of it
+    # Told of each message that is refused here, with the facts of its log line and its forward-paths.
+    refused: Callable[[Result, Mapping[str, object], tuple[str, ...]], None] = lambda result, facts, paths: None
 
 
 @dataclass(slots=True)
@@ -424,20 +427,20 @@ class Session:
     def _refused(self, transaction: Transaction, reply: Reply, size: int) -> Reply:
         """Message data that never came as far as the backend: its one log line is written here."""
         key = "max_message_size" if reply is replies.TOO_LARGE else "max_inflight_bytes"
-        log.info(
-            "rejected" if reply.code >= 500 else "deferred",
-            extra=self._facts(
-                message_id=transaction.message_id,
-                user=transaction.identity.user,
-                mailbox=transaction.identity.mailbox,
-                sender=transaction.reverse_path,
-                recipients=len(transaction.forward_paths),
-                size_bytes=size,
-                attempts=0,
-                reply=str(reply),
-                reason=f"over {key}",
-            ),
+        event: Result = "rejected" if reply.code >= 500 else "deferred"
+        facts = self._facts(
+            message_id=transaction.message_id,
+            user=transaction.identity.user,
+            mailbox=transaction.identity.mailbox,
+            sender=transaction.reverse_path,
+            recipients=len(transaction.forward_paths),
+            size_bytes=size,
+            attempts=0,
+            reply=str(reply),
+            reason=f"over {key}",
         )
+        log.info(event, extra=facts)
+        self._settings.refused(event, facts, tuple(transaction.forward_paths))
         return reply
 
     def _log_command(self, parsed: Command, *, known: bool) -> None:

@@ -101,25 +101,6 @@ def test_config_from_the_environment_and_beside_the_program(lone_program: Path, 
     assert str(beside) in ended.stdout
 
 
-@pytest.mark.parametrize("arguments", [["-service", "install"], ["send-test", "--to", "a@example.com"]])
-def test_what_this_version_does_not_have(arguments: list[str]) -> None:
-    ended = run_once(*arguments)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.endswith("not available in this version\n")
-
-
-@pytest.mark.parametrize("flag", ["-encrypt", "encrypt"])
-def test_secrets_are_encrypted_in_place(tmp_path: Path, flag: str) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(MINIMAL)
-    key = ("--key-file", str(tmp_path / "key"))
-    assert run_once(flag, "--config", str(config), *key).returncode == 0
-    assert "enc:" in config.read_text()
-    assert run_once("check", "--config", str(config), *key).returncode == 0
-    assert run_once("check", "--config", str(config), env={"GRAPH_SMTP_RELAY_KEY_FILE": key[1]}).returncode == 0
-    assert run_once("check", "--config", str(config)).returncode == 2
-
-
 @pytest.mark.parametrize("arguments", [["--no-such-flag"], ["dance"], ["check", "--config"]])
 def test_usage_errors(arguments: list[str]) -> None:
     ended = run_once(*arguments)

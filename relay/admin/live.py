@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+"""What the admin side asks of the running relay at the moment of a request: numbers that nobody has to count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Mail = dict[str, object]  # a mail that the sandbox caught; its keys are in page.py
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """mails: what the sandbox has caught, newest first; None where there is no sandbox."""
+
+    connections: Callable[[], int]
+    max_connections: Callable[[], int]
+    inflight_bytes: Callable[[], int]
+    tokens: Callable[[], int]
+    mails: Callable[[], Sequence[Mail]] | None = None

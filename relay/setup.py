@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""init: asks for the three values and writes a configuration that only its owner can read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from relay import configvalue
+from relay.configvalue import BadValue
+
+_HEAD = """\
+# Configuration of graph-smtp-relay, made by its command init. docs/configuration.md lists every key.
+# It holds a secret: keep it readable for the service alone.
+"""
+# key, question, whether it is typed in the dark, and what a value must look like
+QUESTIONS: tuple[tuple[str, str, bool, Callable[[str], str]], ...] = (
+    ("tenant_id", "Directory (tenant) ID", False, configvalue.tenant_id),
+    ("client_id", "Application (client) ID", False, configvalue.client_id),
+    ("client_secret", "Client secret, its value and not its ID", True, configvalue.usable),
+)
+
+
+class SetupFailed(Exception):
+    """Why no configuration was written. The text is for the terminal."""
+
+
+def collect(given: dict[str, str], ask: Callable[[str], str], ask_secretly: Callable[[str], str]) -> dict[str, str]:
+    """The three values: those given, and for the rest an answer. Raises SetupFailed."""
+    values = {}
+    for key, question, in_the_dark, check in QUESTIONS:
+        value = given.get(key) or (ask_secretly if in_the_dark else ask)(f"{question}: ")
+        try:
+            if not value.strip():
+                raise BadValue("must not be empty")
+            values[key] = check(value.strip())
+        except BadValue as fault:
+            raise SetupFailed(f"{key}: {fault}") from None
+    return values
+
+
+def write(path: Path, values: dict[str, str]) -> None:
+    """A new file with mode 0600, from the first octet on. Raises SetupFailed, also where there is one already."""
+    text = _HEAD + yaml.safe_dump({"oauth2_config": values}, default_style="'", sort_keys=False, allow_unicode=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise SetupFailed(f"{path}: is there already; remove it, or name another file with --config") from None
+    except OSError as fault:
+        raise SetupFailed(f"{path}: cannot be written: {fault.strerror}") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
