@@ -7,6 +7,7 @@ what it would write. Keys and choices that are not available yet are left out.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ KINDS = {
     "path": "file",
     "mailbox": "mail address",
     "date": "YYYY-MM-DD",
+    "table": "table",
+    "tables": "list of tables",
 }
 
 YAML_HEAD = """\
@@ -90,6 +93,8 @@ def as_yaml(value: Any) -> str:
         return '""'
     if value == DEFAULT_ADDRESSES:
         return str(value[0])
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return f"{{{', '.join(f'{key.path}: {as_yaml(key.default)}' for key in keys_of(type(value)))}}}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(as_yaml, value))}]"
     text = str(value)
@@ -98,7 +103,8 @@ def as_yaml(value: Any) -> str:
 
 def facts_of(key: Key) -> list[str]:
     """Required, choices, range and unit, each as a few words."""
-    facts = ["required"] if key.required else []
+    with_flows = f" with flow {' and '.join(key.flows)}" if key.flows else ""
+    facts = [f"required{with_flows}"] if key.required else []
     if key.choices:
         now = [choice for choice in key.choices if choice not in key.later]
         facts.append(f"{'one of' if now[1:] else 'only'} {', '.join(now)}")
@@ -114,7 +120,9 @@ def config_yaml() -> str:
     lines = [f"{YAML_HEAD}\n"]
     group = ""
     keys = available_keys()
-    for key in sorted(keys, key=lambda key: "." not in key.path):  # tables first, the required keys at the top
+    tables = list(dict.fromkeys(key.path.rpartition(".")[0] for key in keys if "." in key.path))
+    tables.append("")  # tables first, the required keys at the top
+    for key in sorted(keys, key=lambda key: tables.index(key.path.rpartition(".")[0])):
         table, _, name = key.path.rpartition(".")
         if table != group and table:
             lines.append(f"{table}:\n")
@@ -145,7 +153,19 @@ def section(key: Key) -> str:
     kind = "" if key.choices else KINDS[key.kind]
     default = "" if key.required else f"default `{as_yaml(key.default)}`"
     line = "; ".join(part for part in (kind, *facts_of(key), default) if part)
-    return f"### `{key.path}`\n\n{key.doc}\n\n*{line[0].upper()}{line[1:]}.*\n\n"
+    return f"### `{key.path}`\n\n{key.doc}\n\n*{line[0].upper()}{line[1:]}.*\n\n{rows_of(key)}"
+
+
+def rows_of(key: Key) -> str:
+    """The keys of a table's entries, as a table."""
+    if key.of is object:
+        return ""
+    rows = ""
+    for inner in keys_of(key.of):
+        default = "" if inner.required else f"default `{as_yaml(inner.default)}`"
+        facts = "; ".join(part for part in (KINDS[inner.kind], *facts_of(inner), default) if part)
+        rows += f"| `{inner.path}` | {inner.doc} | {facts} |\n"
+    return f"| key | meaning | |\n| --- | --- | --- |\n{rows}\n"
 
 
 def outputs() -> dict[Path, str]:

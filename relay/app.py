@@ -33,6 +33,7 @@ from relay.identity import Client
 from relay.janitor import Janitor, Task
 from relay.loginlimit import LoginLimit
 from relay.smtp import tls
+from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
 from relay.smtp.server import Door, SmtpServer, listen
 from relay.smtp.session import Session, SessionSettings
@@ -145,10 +146,11 @@ class Relay:
         mailer = Mailer(client, tokens, policy, clock)
         large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes)
         accounts = Accounts(config, _verify_in_thread)
+        budget = Budget(config.limits.max_inflight_bytes)
         login_limit = LoginLimit(config.access.auth_limit, clock)
         authenticator = Authenticator(accounts, login_limit, tokens, clock)
         submission = Submission(authenticator, Delivery(mailer, large, graph), graph.submit_timeout_s, clock)
-        return _Generation(config, _session_settings(config), accounts, tokens, large, login_limit, submission)
+        return _Generation(config, _session_settings(config, budget), accounts, tokens, large, login_limit, submission)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         now = self._now
@@ -184,15 +186,16 @@ class Relay:
         log.info("reloaded")
 
 
-def _session_settings(config: Config) -> SessionSettings:
+def _session_settings(config: Config, budget: Budget) -> SessionSettings:
     """Raises OSError when certificate and key cannot be used."""
     given = config.tls
     return SessionSettings(
         config.listen.hostname or socket.getfqdn(),
         config.limits.max_message_bytes,
         config.limits.max_recipients,
-        tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None,
-        given.require_for_auth,
+        budget=budget,
+        tls=tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None,
+        tls_for_auth=given.require_for_auth,
     )
 
 

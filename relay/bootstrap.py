@@ -13,6 +13,8 @@ _PACKAGES = {
     "requests": ("requests", "python3-requests", "python3-requests"),
     "yaml": ("PyYAML", "python3-yaml", "python3-pyyaml"),
     "pythonjsonlogger": ("python-json-logger", "python3-pythonjsonlogger", "python3-json-logger"),
+    "cryptography": ("cryptography", "python3-cryptography", "python3-cryptography"),
+    "idna": ("idna", "python3-idna", "python3-idna"),
 }
 
 
@@ -24,6 +26,8 @@ def run(program: Path | None = None) -> int:
         # Sockets, locks and time.sleep of everything loaded from here on yield to other greenlets.
         monkey.patch_all()
         from relay import cli
+
+        return cli.main(sys.argv[1:], program)  # which loads what its command needs
     except ModuleNotFoundError as missing:
         name = (missing.name or "").partition(".")[0]
         if name not in _PACKAGES:
@@ -35,7 +39,6 @@ def run(program: Path | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    return cli.main(sys.argv[1:], program)
 
 
 def console() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay import __version__, configfile, logs
+from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
 from relay.credentials import hash_password
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from relay.app import Relay
 
 _SYSTEM_CONFIG = Path("/etc/graph-smtp-relay/config.yaml")
-_COMMANDS = ("run", "check", "sandbox", "hash-password", "version")
 _LATER = ("send-test", "encrypt", "service")
 
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
                 return 0
             case "hash-password":
                 return _hash_password()
+            case "tls-cert":
+                return _tls_cert(options)
             case "sandbox":
                 return _sandbox(options)
             case "check":
@@ -76,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--save", metavar="DIR", type=Path, help="keep each message as a file in this directory")
     sandbox.add_argument("--log-level", choices=("debug", "info", "warn", "error"), default="warn")
     commands.add_parser("hash-password", parents=[common], help="make a password_hash; reads the password")
+    tls_cert = commands.add_parser("tls-cert", parents=[common], help="make a self-signed certificate for SMTP")
+    tls_cert.add_argument("--name", metavar="NAME", action="append", help="host name or IP address; may be repeated")
+    tls_cert.add_argument("--dir", metavar="DIR", type=Path, default=Path(), help="where to write the two files")
     commands.add_parser("version", parents=[common], help="print the version")
     for name in _LATER:
         commands.add_parser(name, parents=[common])
@@ -167,6 +173,19 @@ def _serve(relay: Relay, started: Callable[[list[str]], None] | None = None) -> 
     if started is not None:
         started(addresses)
     relay.run()
+    return 0
+
+
+def _tls_cert(options: argparse.Namespace) -> int:
+    from relay.selfsigned import write_pair
+
+    try:
+        names = options.name or [socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"]
+        cert_file, key_file = write_pair(options.dir, list(dict.fromkeys(names)), Clock().now())
+    except OSError as fault:
+        print(f"graph-smtp-relay: {fault.filename}: {fault.strerror}", file=sys.stderr)
+        return 1
+    print(f"tls:\n  cert_file: {cert_file.absolute()}\n  key_file: {key_file.absolute()}")
     return 0
 
 

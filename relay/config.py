@@ -99,7 +99,7 @@ CLOUDS = {
     "govsg": ("https://login.sovcloud-identity.sg", "https://graph.svc.sovcloud.sg"),
 }
 
-_FLOWS = ("password", "client_credentials", "managed_identity", "client_login")
+FLOWS = ("password", "client_credentials", "managed_identity", "client_login")
 
 # The tree. Every entry reads: name, kind, default; then the sentence; then what else holds for it.
 # fmt: off
@@ -162,7 +162,7 @@ class LimitsConfig:
         lowest=1, highest=1000)
     max_inflight_bytes: int = _key("max_inflight_bytes", "integer", 536870912,
         "All messages being handled at a time; above it the client gets 452.",
-        unit="octets", lowest=1048576, highest=1 << 40, available=False)
+        unit="octets", lowest=1048576, highest=1 << 40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +197,7 @@ class AccessConfig:
 class EntraConfig:
     flow: str = _key("oauth2_config.flow", "choice", "password",
         "Who Entra ID is asked as: the SMTP client itself (password, client_login), or the app.",
-        choices=_FLOWS)
+        choices=FLOWS)
     client_id: str = _key("oauth2_config.client_id", "text", "",
         "Application (client) ID of the app registration, or of a user-assigned managed identity.",
         required=True, flows=("password", "client_credentials"))

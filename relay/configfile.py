@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from relay import configvalue
-from relay.config import CLOUDS, Config, Key, keys_of
+from relay.config import CLOUDS, FLOWS, Config, Key, keys_of
 from relay.configvalue import BadValue
 from relay.configyaml import YamlFault, compose, entries, is_nothing, is_quoted, is_text, line_of, merged
 from relay.credentials import Secret
@@ -71,7 +71,7 @@ def parse(text: bytes | str, *, name: str, directory: Path, environ: Mapping[str
 def _needs(beside: Mapping[str, tuple[int, yaml.Node]], key: Key) -> bool:
     """Whether the flow that stands beside a key needs it."""
     _, node = beside.get("flow", (0, None))
-    flow = node.value if isinstance(node, yaml.ScalarNode) and node.value else "password"
+    flow = node.value if isinstance(node, yaml.ScalarNode) and node.value in FLOWS else FLOWS[0]
     return not key.flows or flow in key.flows
 
 

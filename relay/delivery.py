@@ -46,7 +46,7 @@ class Delivery:
     def deliver(
         self, envelope: Envelope, content: bytes, identity: Identity, deadline: Deadline, account: Account
     ) -> Receipt:
-        """Until Graph has taken it. Raises MessageError, UpstreamError; account says how far it came."""
+        """Until Graph has taken it. Raises ContentError, UpstreamError; account says how far it came."""
         message = parse(normalised(content), strict_attachments=self._config.strict_attachments)
         account.subject, account.warnings = message.subject, message.warnings
         from_ = from_address(message, envelope.reverse_path, identity.mailbox)

@@ -6,10 +6,13 @@ ERROR: someone must act, and the line says what. WARNING: worth a look. A client
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +21,7 @@ from relay.config import LogConfig
 try:  # python-json-logger 3 moved it; the old place then warns
     from pythonjsonlogger.json import JsonFormatter
 except ImportError:  # Debian 12 has 2.0
-    from pythonjsonlogger.jsonlogger import JsonFormatter  # type: ignore[attr-defined,no-redef]
+    from pythonjsonlogger.jsonlogger import JsonFormatter  # type: ignore[attr-defined]
 
 # Every field a line may carry, in the order in which text lines show them. docs/logging.md explains each.
 FIELDS = (
@@ -67,6 +70,17 @@ def _facts(record: logging.LogRecord) -> dict[str, Any]:
     return {name: given[name] for name in FIELDS if given.get(name) is not None}
 
 
+def _traceback(fault: BaseException | None) -> str:
+    """Where it happened, innermost fault first, without the texts: those of unforeseen ones may quote a message."""
+    rows: list[str] = []
+    seen: set[int] = set()
+    while fault is not None and id(fault) not in seen:
+        seen.add(id(fault))
+        rows += (f"Traceback: {type(fault).__qualname__}\n", *traceback.format_tb(fault.__traceback__))
+        fault = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+    return "".join(rows).rstrip("\n")
+
+
 class JsonLines(JsonFormatter):
     """One JSON object a line: timestamp, level, event, then the facts."""
 
@@ -76,25 +90,30 @@ class JsonLines(JsonFormatter):
         log_data["event"] = record.getMessage()
         log_data.update(_facts(record))
         if record.exc_info:
-            log_data["traceback"] = self.formatException(record.exc_info)
+            log_data["traceback"] = _traceback(record.exc_info[1])
 
 
 class TextLines(logging.Formatter):
-    """`time LEVEL event name=value …`; values with blanks or control characters are quoted as JSON strings."""
+    """`time LEVEL event name=value …`; values that could be taken for something else are quoted as JSON strings.
+
+    A traceback follows, indented, so that no line of it looks like one of ours.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         facts = "".join(f" {name}={_plain(value)}" for name, value in _facts(record).items())
-        line = f"{_timestamp(record)} {record.levelname} {record.getMessage()}{facts}"
+        line = f"{_timestamp(record)} {record.levelname} {_plain(record.getMessage())}{facts}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            rows = _traceback(record.exc_info[1]).splitlines()
+            line += "".join(f"\n    {row if row.isprintable() else ascii(row)}" for row in rows)
         return line
 
 
 def _plain(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if text and text.isprintable() and not any(c in text for c in ' "='):
-        return text
-    return text if text.startswith("[") else json.dumps(text)
+    """Nothing of a client's text gets out of its quotes; what opens with a bracket is a list of ours."""
+    if isinstance(value, str) and value and value.isprintable() and not any(c in value for c in ' "=['):
+        return value
+    shown = json.dumps(value, ensure_ascii=False)
+    return shown if shown.isprintable() else json.dumps(value)
 
 
 class _QuietFaults:
@@ -124,6 +143,9 @@ def open_handler(config: LogConfig) -> logging.Handler:
     if config.path:
         handler = _FileHandler(config.path, encoding="utf-8", errors="backslashreplace")
     else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # As a file: JSON is UTF-8 (RFC 8259 §8.1), and no locale may cost us a line.
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         handler = _StreamHandler(sys.stdout)
     as_text = config.format == "text" or (config.format == "auto" and not config.path and sys.stdout.isatty())
     handler.setFormatter(TextLines() if as_text else JsonLines(json_ensure_ascii=False))
@@ -134,11 +156,12 @@ def set_up(config: LogConfig) -> None:
     """Send our own events to the configured place, and warnings of the libraries with them. Raises OSError."""
     handler = open_handler(config)
     root = logging.getLogger()
-    for old in root.handlers[:]:
-        if isinstance(old, _QuietFaults):
-            root.removeHandler(old)
-            old.close()
+    replaced = [old for old in root.handlers if isinstance(old, _QuietFaults)]
     root.addHandler(handler)
+    for old in replaced:
+        root.removeHandler(old)
+        with contextlib.suppress(OSError):  # what it could not write it has said itself
+            old.close()
     # The libraries' debug lines quote URLs and headers; only what they warn about is let through.
     root.setLevel(logging.WARNING)
     for library in ("urllib3", "requests", "asyncio"):

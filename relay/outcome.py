@@ -62,4 +62,5 @@ def auth_reply(fault: graph.TokenError, *, fallback: bool) -> Reply:
 
 def data_reply(fault: Exception) -> Reply:
     """The answer to the message data."""
-    return DATA_REPLIES.get(type(fault), replies.DELIVERY_INTERNAL_FAULT)
+    known = (DATA_REPLIES[kind] for kind in type(fault).__mro__ if kind in DATA_REPLIES)
+    return next(known, replies.DELIVERY_INTERNAL_FAULT)

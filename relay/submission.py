@@ -12,7 +12,7 @@ from relay.clock import Clock, Deadline
 from relay.delivery import Account, Delivery
 from relay.graph.errors import GraphError, TokenError, UpstreamError
 from relay.identity import Client, Credentials, Identity
-from relay.message.model import MessageError
+from relay.message.model import ContentError
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
@@ -53,7 +53,7 @@ class Submission:
         deadline = Deadline(self._clock, self._timeout_s)
         try:
             receipt = self._delivery.deliver(envelope, content, identity, deadline, attempt.account)
-        except (UpstreamError, MessageError) as fault:
+        except (UpstreamError, ContentError) as fault:
             return self._not_delivered(attempt, fault)
         except Exception:  # nothing was answered yet: the client keeps its message and tries again
             log.exception("submission_fault", extra={"message_id": envelope.message_id, "session": client.session})
@@ -69,7 +69,7 @@ class Submission:
         self._log_line("delivered", attempt, reply, facts)
         return reply
 
-    def _not_delivered(self, attempt: _Attempt, fault: UpstreamError | MessageError) -> Reply:
+    def _not_delivered(self, attempt: _Attempt, fault: UpstreamError | ContentError) -> Reply:
         reply = outcome.data_reply(fault)
         facts: dict[str, object] = {"reason": str(fault)}
         if isinstance(fault, GraphError):
@@ -84,7 +84,9 @@ class Submission:
             facts["entra_code"] = fault.entra_code or None
         self._log_line("deferred" if reply.code < 500 else "rejected", attempt, reply, facts)
         if isinstance(fault, outcome.NEEDS_ACTION) or (attempt.identity.fallback and isinstance(fault, TokenError)):
-            log.error("action_needed", extra={"mailbox": attempt.account.mailbox or attempt.identity.mailbox, **facts})
+            tied = {"message_id": attempt.envelope.message_id, "session": attempt.client.session}
+            mailbox = attempt.account.mailbox or attempt.identity.mailbox
+            log.error("action_needed", extra={**tied, "mailbox": mailbox, **facts})
         return reply
 
     def _log_line(self, event: str, attempt: _Attempt, reply: Reply, facts: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -40,6 +41,9 @@ def _loggers_as_before() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("relay")
     before = root.handlers[:], root.level, ours.handlers[:], ours.level
     yield
+    for left in set(root.handlers) - set(before[0]):
+        with contextlib.suppress(OSError):
+            left.close()
     root.handlers[:], ours.handlers[:] = before[0], before[2]
     root.setLevel(before[1])
     ours.setLevel(before[3])

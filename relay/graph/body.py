@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_BLOCK = 16_384  # octets at a time: one TLS record (RFC 8446 §5.1), and what http.client would ask for
+_BLOCK = 131_072  # octets at a time; the timeout counts for each block anew, so larger ones would ask for a faster line
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,19 @@ class Content:
         return b"".join(self.blocks())
 
     def blocks(self) -> Iterator[bytes]:
-        """The octets from the first to the last, never an empty block."""
+        """The octets from the first to the last, in blocks that are not empty: small pieces go out as one."""
+        waiting: list[bytes] = []
+        room = _BLOCK
+        for block in self._blocks():
+            if len(block) > room:
+                yield b"".join(waiting)
+                waiting, room = [], _BLOCK
+            waiting.append(block)
+            room -= len(block)
+        if waiting:
+            yield b"".join(waiting)
+
+    def _blocks(self) -> Iterator[bytes]:
         for piece in self.pieces:
             if isinstance(piece, Base64):
                 for block in _cut(piece.octets, _BLOCK // 4 * 3):  # whole groups of three: no padding in between
@@ -58,14 +70,12 @@ class Body:
 
     def __init__(self, content: bytes | Content) -> None:
         self._content = content if isinstance(content, Content) else Content((content,))
-        self._blocks = self._content.blocks()
         self.finished = len(content) == 0  # then the head of the request is all there is
 
     def __len__(self) -> int:
         return len(self._content)
 
-    def read(self, size: int = -1) -> bytes:
-        """The next block, of our size; http.client sends each before it asks for more. Empty behind the last."""
-        block = next(self._blocks, b"")
-        self.finished = not block
-        return block
+    def __iter__(self) -> Iterator[bytes]:
+        """Block by block; http.client sends each before it asks for the next."""
+        yield from self._content.blocks()
+        self.finished = True

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import requests
+from requests.structures import CaseInsensitiveDict
 
 from relay.credentials import Secret
 from relay.graph.body import Body, Content
@@ -102,17 +103,15 @@ class GraphClient:
         patience_s = _patience_s(access.timeout_s, len(body))
         try:
             with self._guard(patience_s):
-                response = self._session.request(
-                    method,
-                    url,
-                    data=body,
-                    headers={**(headers or {}), **access.headers()},
+                response = self._session.send(
+                    self._request(method, url, body, {**(headers or {}), **access.headers()}),
                     timeout=(min(CONNECT_TIMEOUT_S, patience_s), patience_s),
                     allow_redirects=False,
                     stream=True,
                 )
                 answer = _read(response)
-        except (requests.RequestException, OSError) as fault:
+        except (requests.RequestException, OSError, ValueError) as fault:
+            # ValueError: http.client quotes a header field that it does not take, and the token stands in one.
             raise _no_answer(fault, body, sends) from None
         request_id = response.headers.get("request-id", "")
         if response.status_code in wanted:
@@ -120,6 +119,21 @@ class GraphClient:
         retry_after_s = _retry_after_s(response.headers.get("Retry-After"))
         failure = from_answer(response.status_code, answer, request_id, retry_after_s)
         raise failure if sends else harmless(failure)
+
+    def _request(self, method: str, url: str, body: Body, headers: Mapping[str, str]) -> requests.PreparedRequest:
+        """A request, ready to be sent.
+
+        Session.request() would quote the URL, merge settings and cookies, and guess at the body anew for each
+        message: an eighth of all that a message costs.
+        """
+        request = requests.PreparedRequest()
+        request.method, request.url = method, url
+        request.headers = CaseInsensitiveDict(self._session.headers)  # type: ignore[arg-type]  # str, all of them
+        request.headers.update(headers)
+        if method in ("POST", "PUT"):
+            request.body = body  # type: ignore[assignment]  # http.client takes an iterable of octets
+            request.headers["Content-Length"] = str(len(body))
+        return request
 
 
 def _patience_s(timeout_s: float, octets: int) -> float:

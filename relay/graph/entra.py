@@ -29,6 +29,7 @@ from relay.identity import Credentials
 
 Guard = Callable[[float], AbstractContextManager[Any]]
 
+_BRAKE = "429/5xx/Retry-After"  # how msal's keys for that end
 _MOST_APPLICATIONS = 256  # of client_login, each some 100 KiB
 
 
@@ -218,12 +219,21 @@ class _Application:
                 authority=f"{config.authority}/{config.tenant_id}",
                 instance_discovery=None if _is_microsofts(config.authority) else False,
                 http_client=self._http_client,
+                http_cache=_HttpCache(),
                 token_cache=_NoCache(),
             )
         except ValueError:
             raise AppMisconfigured(
                 "Entra ID knows no such tenant; check oauth2_config.tenant_id and authority"
             ) from None
+
+
+class _HttpCache(dict[str, Any]):
+    """msal's memory of answers, without its brake: that holds one user's 429 or 5xx against every user of the app."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if not key.endswith(_BRAKE):
+            super().__setitem__(key, value)
 
 
 class _NoCache(msal.TokenCache):  # type: ignore[misc]
@@ -294,6 +304,8 @@ def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
         return CredentialsRefused(
             "the sign-in failed at a federated identity provider; flow password works with cloud accounts only", kind
         )
+    if kind == "MsalServiceError":  # an HTTP status that is no OAuth answer
+        return TokenUnavailable("Entra ID is busy or has failed; it recovers by itself", kind)
     return TokenUnavailable("Entra ID gave no usable answer; a proxy or firewall may stand in between", kind)
 
 

@@ -110,9 +110,7 @@ class Throttled(GraphError):
 
 
 class NotAuthorized(GraphError):
-    default_advice = (
-        "Graph refused a fresh token; check the app's permission Mail.Send, its consent and conditional access"
-    )
+    default_advice = "Graph refused the token; if it refuses a fresh one too, check the app's permission Mail.Send, its consent and conditional access"
 
 
 class AccessDenied(GraphError):

@@ -18,7 +18,11 @@ from relay.identity import Credentials
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Graph answered 202. attempts: tries it took; possible_duplicate: an earlier one may have gone through too."""
+    """Graph answered 202.
+
+    attempts: requests it took, not counting one with a token that Graph refused. possible_duplicate: an earlier one may
+    have gone through too.
+    """
 
     request_id: str
     attempts: int

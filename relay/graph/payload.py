@@ -34,9 +34,10 @@ def send_mail_json(
 ) -> tuple[Content, tuple[str, ...]]:
     """The request body of sendMail in UTF-8, and the names of what of the message it leaves out."""
     graph_message, left_out = _graph_message(message, recipients, from_)
-    pieces: list[Piece] = [b'{"message":', _json(graph_message)]
+    encoded = _json(graph_message)
+    pieces: list[Piece] = [b'{"message":', encoded]
     if message.attachments:
-        pieces[1] = _json(graph_message)[:-1]
+        pieces[1] = encoded[:-1]
         separator = b',"attachments":['
         for attachment in message.attachments:
             pieces += (separator, *attachment_json(attachment).pieces)

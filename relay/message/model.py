@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
-class MessageError(Exception):
-    """The message itself is at fault and must be refused. The text is ours and holds nothing of the message."""
+class ContentError(Exception):
+    """What was sent must be refused for what it says. The text is ours and holds nothing of the message."""
 
 
-class SenderNotAllowed(MessageError):
+class MessageError(ContentError):
+    """The message itself is at fault."""
+
+
+class SenderNotAllowed(ContentError):
     """The From header names somebody as whom this client may not write."""
 
 

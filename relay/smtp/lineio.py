@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from relay.clock import Clock, Deadline
 from relay.smtp import tls
+from relay.smtp.budget import Reservation
 from relay.smtp.command import LONGEST_LINE, line_limit
 
 _PIECE = 65536
@@ -65,8 +66,20 @@ class LineTooLong(Exception):
     """A command line over its limit; all of it has been discarded."""
 
 
-class DataTooLarge(Exception):
-    """Mail data over the limit; all of it up to its end has been read and dropped."""
+class DataRefused(Exception):
+    """Mail data that cannot be kept; all of it up to its end has been read and dropped. size: its octets."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+class DataTooLarge(DataRefused):
+    """It is over the limit for one message."""
+
+
+class OverBudget(DataRefused):
+    """There is no room for it beside the other messages."""
 
 
 class TlsHello(Exception):
@@ -146,10 +159,11 @@ class LineIO:
             searched = len(rest)
             self._buffer = rest + self._receive(patience.remaining())
 
-    def read_data(self, limit: int) -> bytes:
+    def read_data(self, limit: int, reservation: Reservation) -> bytes:
         """The mail data up to its end, dots unstuffed (RFC 5321 §4.5.2), its last line end included.
 
-        limit: octets; above it everything is drained and DataTooLarge raised. Raises TimedOut, Disconnected.
+        limit: octets; above it, or where the reservation cannot grow, everything is drained and DataTooLarge or
+        OverBudget raised. Raises TimedOut, Disconnected.
         """
         framing = self._framing
         stuffed = framing.line_end + b"."
@@ -157,6 +171,7 @@ class LineIO:
         held = framing.line_end + self._rest()
         pieces: list[bytes] = []
         size = -len(framing.line_end)
+        fits = True
         passed = b""  # the last octets before held, as they came
         while True:
             end, behind = framing.find_end(held)
@@ -164,17 +179,21 @@ class LineIO:
             cut = end + len(framing.line_end) if end >= 0 else len(held) - framing.end_begun(held)
             piece = held[:cut].replace(stuffed, framing.line_end)
             size += len(piece)
-            if size <= limit:
+            fits = fits and size <= limit and reservation.grow(len(piece))
+            if fits:
                 pieces.append(piece)
             else:
                 pieces.clear()
+                reservation.release()
             if end >= 0:
                 self._buffer = held[behind:]
                 break
             passed, held = (passed + held[:cut])[-4:], held[cut:]
             held += self._receive_data(passed + held)
         if size > limit:
-            raise DataTooLarge
+            raise DataTooLarge(size)
+        if not fits:
+            raise OverBudget(size)
         return b"".join(pieces)[len(framing.line_end) :]
 
     def read_chunk(self, size: int, *, keep: bool) -> bytes:

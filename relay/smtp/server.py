@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
@@ -119,8 +120,8 @@ class SmtpServer:
         """Stop accepting, tell idle sessions 421 4.3.2, let the others finish; what is left is closed and named."""
         for server in self._servers:
             server.close()
-        for session in list(self._sessions):
-            session.drain()
+        # At the same time: a client that does not read must not keep the others waiting.
+        gevent.joinall([gevent.spawn(session.drain) for session in self._sessions], timeout=timeout_s)
         self._pool.join(timeout=timeout_s)
         left = [session.client.session for session in self._sessions]
         if left:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,9 +17,19 @@ from typing import Protocol
 from relay.identity import Client, Credentials, Identity, is_allowed, new_id
 from relay.smtp import auth, command
 from relay.smtp import reply as replies
+from relay.smtp.budget import Budget, Reservation
 from relay.smtp.command import Command
 from relay.smtp.envelope import Envelope
-from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, TimedOut, TlsFailed, TlsHello
+from relay.smtp.lineio import (
+    DataRefused,
+    DataTooLarge,
+    Disconnected,
+    LineIO,
+    LineTooLong,
+    TimedOut,
+    TlsFailed,
+    TlsHello,
+)
 from relay.smtp.reply import Reject, Reply
 
 log = logging.getLogger(__name__)
@@ -53,6 +64,7 @@ class SessionSettings:
     max_message_bytes: int
     max_recipients: int
     tls: ssl.SSLContext | None = None
+    budget: Budget = field(default_factory=lambda: Budget(sys.maxsize))
     tls_for_auth: bool = True  # where there is TLS: offer and accept AUTH only inside of it
 
 
@@ -62,6 +74,7 @@ class Transaction:
 
     identity: Identity
     reverse_path: str
+    reservation: Reservation
     utf8: bool = False
     message_id: str = field(default_factory=new_id)
     forward_paths: list[str] = field(default_factory=list)
@@ -136,6 +149,8 @@ class Session:
         except Exception:  # a bug costs this session, never the others
             log.exception("session_fault", extra=self._facts())
             self._farewell(replies.INTERNAL_FAULT)
+        finally:
+            self._drop_transaction()
 
     def close(self) -> None:
         """The end of the connection, once run() is over."""
@@ -208,7 +223,7 @@ class Session:
 
     def _ehlo(self, _: str) -> Reply:
         self._greeted = True
-        self._transaction = None
+        self._drop_transaction()
         extensions = [
             "PIPELINING",
             f"SIZE {self._settings.max_message_bytes}",
@@ -226,7 +241,7 @@ class Session:
 
     def _helo(self, _: str) -> Reply:
         self._greeted = True
-        self._transaction = None
+        self._drop_transaction()
         return replies.helo(self._settings.hostname)
 
     def _starttls(self, argument: str) -> Reply:
@@ -242,7 +257,8 @@ class Session:
         self._io.start_tls(self._settings.tls)
         self._in_tls = True
         self._greeted = False
-        self._identity = self._transaction = None
+        self._identity = None
+        self._drop_transaction()
         log.debug("tls_started", extra=self._facts(tls=self._io.tls_version()))
 
     def _tls_missing(self) -> bool:
@@ -268,11 +284,14 @@ class Session:
         reverse_path, parameters = command.parse_mail(argument)
         if parameters.size is not None and parameters.size > self._settings.max_message_bytes:
             raise Reject(replies.TOO_LARGE)  # RFC 1870 §6.1
+        if not self._settings.budget.has_room(parameters.size or 0):
+            raise Reject(replies.NO_ROOM)
         if reverse_path and not is_allowed(reverse_path, identity.allowed_from):
             self._log_policy("allowed_from", identity)
             raise Reject(replies.SENDER_NOT_ALLOWED)
         self._note_ignored(parameters.ignored)
-        self._transaction = Transaction(identity, reverse_path, parameters.utf8)
+        reservation = self._settings.budget.reservation()
+        self._transaction = Transaction(identity, reverse_path, reservation, parameters.utf8)
         return replies.MAIL_OK
 
     def _rcpt(self, argument: str) -> Reply:
@@ -294,13 +313,18 @@ class Session:
         transaction = self._transaction
         if transaction is None or not transaction.forward_paths or transaction.chunking:
             raise Reject(replies.BAD_SEQUENCE)
+        if not self._settings.budget.has_room(1):
+            self._drop_transaction()
+            return self._refused(transaction, replies.NO_ROOM, 0)
         self.write_reply(replies.START_DATA)
-        self._transaction = None
         try:
-            content = self._io.read_data(self._settings.max_message_bytes)
-        except DataTooLarge:
-            return self._too_large(transaction)
-        return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
+            content = self._io.read_data(self._settings.max_message_bytes, transaction.reservation)
+            return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
+        except DataRefused as refusal:
+            reply = replies.TOO_LARGE if isinstance(refusal, DataTooLarge) else replies.NO_ROOM
+            return self._refused(transaction, reply, refusal.size)
+        finally:
+            self._drop_transaction()
 
     def _bdat(self, argument: str) -> Reply:
         """RFC 3030 §2: the octets behind the command are read whatever the answer will be, or framing is lost."""
@@ -308,26 +332,41 @@ class Session:
         transaction = self._transaction
         if transaction is not None and not transaction.forward_paths:
             transaction = None
-        fits = transaction is not None and len(transaction.chunks) + size <= self._settings.max_message_bytes
-        octets = self._io.read_chunk(size, keep=fits)
+        refusal = self._chunk_refusal(transaction, size)
+        octets = self._io.read_chunk(size, keep=refusal is None)
         if transaction is None:
             raise Reject(replies.BAD_SEQUENCE)
-        if not fits:
-            self._transaction = None
-            return self._too_large(transaction)
+        if refusal is not None:
+            self._drop_transaction()
+            return self._refused(transaction, refusal, len(transaction.chunks) + size)
         transaction.chunking = True
         transaction.chunks += octets
         if not last:
             return replies.CHUNK_OK
-        self._transaction = None
         content = bytes(transaction.chunks)
         transaction.chunks.clear()
-        return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
+        try:
+            return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
+        finally:
+            self._drop_transaction()
+
+    def _chunk_refusal(self, transaction: Transaction | None, size: int) -> Reply | None:
+        """Why a chunk of that size cannot be taken; its octets are read and dropped then."""
+        if transaction is None:
+            return replies.BAD_SEQUENCE
+        if len(transaction.chunks) + size > self._settings.max_message_bytes:
+            return replies.TOO_LARGE
+        return None if transaction.reservation.grow(size) else replies.NO_ROOM
+
+    def _drop_transaction(self) -> None:
+        if self._transaction is not None:
+            self._transaction.reservation.release()
+            self._transaction = None
 
     def _rset(self, argument: str) -> Reply:
         if argument:
             raise Reject(replies.SYNTAX)  # RFC 5321 §4.1.1: verbs that take no parameters
-        self._transaction = None
+        self._drop_transaction()
         return replies.OK
 
     def _vrfy(self, argument: str) -> Reply:
@@ -343,13 +382,12 @@ class Session:
     # Ends
 
     def _end(self, reply: Reply) -> None:
-        self._io.write(reply.octets)
+        self.write_reply(reply)
         self._closing = self.cut_short = True
 
     def _farewell(self, reply: Reply) -> None:
-        self.cut_short = True
+        self._end(reply)
         try:
-            self._io.write(reply.octets)
             self._io.flush()
         except Disconnected:
             log.debug("client_gone", extra=self._facts())
@@ -380,20 +418,24 @@ class Session:
     def _facts(self, **more: object) -> dict[str, object]:
         return {"session": self.client.session, "client": self.client.address, **more}
 
-    def _too_large(self, transaction: Transaction) -> Reply:
+    def _refused(self, transaction: Transaction, reply: Reply, size: int) -> Reply:
+        """Message data that never came as far as the backend: its one log line is written here."""
+        key = "max_message_size" if reply is replies.TOO_LARGE else "max_inflight_bytes"
         log.info(
-            "rejected",
+            "rejected" if reply.code >= 500 else "deferred",
             extra=self._facts(
                 message_id=transaction.message_id,
                 user=transaction.identity.user,
                 mailbox=transaction.identity.mailbox,
                 sender=transaction.reverse_path,
                 recipients=len(transaction.forward_paths),
-                reply=str(replies.TOO_LARGE),
-                reason=f"larger than max_message_size ({self._settings.max_message_bytes} octets)",
+                size_bytes=size,
+                attempts=0,
+                reply=str(reply),
+                reason=f"over {key}",
             ),
         )
-        return replies.TOO_LARGE
+        return reply
 
     def _log_command(self, parsed: Command, *, known: bool) -> None:
         # An unknown verb may be a password that arrived out of step, and AUTH holds one: neither is shown.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import resource
 import statistics
 import sys
 import time
@@ -184,8 +183,6 @@ def _open_idle(job: Mapping[str, Any]) -> list[Client]:
 
 
 def main() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     clients: list[Client] = []
     for line in sys.stdin:
         job = json.loads(line)

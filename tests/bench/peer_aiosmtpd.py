@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the relay is compared with: aiosmtpd, and requests.post in a thread for each message, as such relays are written.
+"""What the relay is compared with: aiosmtpd and, as such relays are written, requests.post in a thread a message.
 
 Takes any login and no token is fetched, which flatters it. Started with the upstream's URL and its CA; prints where it
 listens.

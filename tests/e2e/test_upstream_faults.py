@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Contract §6, row by row: Graph fails in a scripted way, the SMTP client is told what the table says, and can go on."""
+"""Contract §6, row by row: Graph fails as scripted, the SMTP client is told what the table says, and can go on."""
 
 from __future__ import annotations
 

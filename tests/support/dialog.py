@@ -5,7 +5,7 @@ A line of such a file is one of these; what stands between two `S:` is sent in o
 
     # anything                        the fact that the dialogue shows, and where it comes from
     use authenticated                 greeted | authenticated | anonymous | anonymous greeted; nothing: not even EHLO
-    set max_recipients 2              a setting of the session, of its LineIO, or of the connection (lifetime_s)
+    set max_recipients 2              a setting of the session, or of the connection (lifetime_s)
     backend DELIVERY_UNREACHABLE      the answer to the next message: a name in relay.smtp.reply, or fault
     C: MAIL FROM:<a@example.com>      sent with CR LF behind it
     raw: a\\r\\n.\\r\\n                   sent as it is; \\r \\n \\t \\0 \\\\ \\xNN
@@ -15,6 +15,7 @@ A line of such a file is one of these; what stands between two `S:` is sent in o
     line: 334 VXNlcm5hbWU6            the last line of the reply before, exactly
     end                               the server has closed the connection, and said nothing more
     close                             the client hangs up
+    silence                           the client sends nothing more: whoever waits for it runs into a timeout
     delivered: a@example.com b@example.com       the next message that the backend got: reverse-path, forward-paths
     content: text\\r\\n                  and its octets, unstuffed
     nothing delivered                 the backend got no further message
@@ -45,6 +46,7 @@ from relay.smtp.session import Session, SessionSettings
 from tests.support.backend import CLIENT, PASSWORD, USER, MemoryBackend
 
 _PATIENCE_S = 5.0  # for what must come; nothing waits that long unless the test fails
+_TICK_S = 0.02
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
 _REPEAT = re.compile(r"\{(.+?)\*(\d+)\}")
 _PLAIN = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
@@ -68,15 +70,24 @@ class CutSocket:
     def __init__(self, sock: socket.socket, cut: Cut) -> None:
         self._sock = sock
         self._cut = cut
+        self.silent = threading.Event()
+        self.ended = threading.Event()  # the session behind it
 
     def recv(self, size: int, /) -> bytes:
-        return self._sock.recv(self._cut(size))
+        while True:
+            silent = self.silent.is_set()  # asked first: what was sent before the silence is still to be read
+            try:
+                return self._sock.recv(self._cut(size))
+            except TimeoutError:
+                if silent:
+                    raise
 
     def sendall(self, data: bytes, /) -> None:
         self._sock.sendall(data)
 
     def settimeout(self, value: float | None, /) -> None:
-        self._sock.settimeout(value)
+        """The time of a test is not the time of a client; see silent."""
+        self._sock.settimeout(_TICK_S)
 
 
 def whole(size: int) -> int:
@@ -107,7 +118,6 @@ class Setting:
     """What the lines at the head of a dialogue say."""
 
     session: SessionSettings = SETTINGS
-    command_timeout_s: float = _PATIENCE_S
     lifetime_s: float = 60.0
     anonymous: bool = False
     prelude: tuple[bytes, ...] = ()
@@ -115,8 +125,8 @@ class Setting:
 
 
 _VERB = re.compile(
-    r"(use|set|backend|C:|raw:|S:|has:|has not:|lines:|line:|end|close|delivered:|content:|nothing delivered|logs:)"
-    r"(?: (.*))?"
+    r"(use|set|backend|C:|raw:|S:|has:|has not:|lines:|line:|end|close|silence|delivered:|content:|nothing delivered"
+    r"|logs:)(?: (.*))?"
 )
 
 
@@ -140,8 +150,8 @@ def read(path: Path) -> Setting:
 def _apply(setting: Setting, step: Step) -> None:
     if step.verb == "set":
         name, value = step.text.split()
-        if name in ("command_timeout_s", "lifetime_s"):
-            setattr(setting, name, float(value))
+        if name == "lifetime_s":
+            setting.lifetime_s = float(value)
         else:
             setting.session = replace(setting.session, **{name: int(value)})
         return
@@ -193,24 +203,30 @@ def all_records() -> Iterator[list[logging.LogRecord]]:
 
 
 @contextmanager
-def serving(setting: Setting, backend: MemoryBackend, cut: Cut) -> Iterator[socket.socket]:
-    """The client's end of a connection whose other end a Session serves in a thread."""
+def serving(setting: Setting, backend: MemoryBackend, cut: Cut) -> Iterator[tuple[socket.socket, CutSocket]]:
+    """The client's end of a connection, and the other one, which a Session serves in a thread."""
     ours, theirs = socket.socketpair()
     clock = Clock()
-    line_io = LineIO(
-        CutSocket(theirs, cut), clock, setting.command_timeout_s, Deadline(clock, setting.lifetime_s)
-    )
+    cutting = CutSocket(theirs, cut)
+    line_io = LineIO(cutting, clock, _PATIENCE_S, Deadline(clock, setting.lifetime_s))
     session = Session(line_io, CLIENT, backend, setting.session)
 
     def run() -> None:
         session.run()
+        cutting.ended.set()
+        theirs.shutdown(socket.SHUT_WR)
+        theirs.settimeout(_PATIENCE_S)
+        while theirs.recv(
+            65536
+        ):  # the server lingers likewise: closing over unread input would take our last reply away
+            pass
         theirs.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     ours.settimeout(_PATIENCE_S)
     try:
-        yield ours
+        yield ours, cutting
     finally:
         ours.close()
         thread.join(_PATIENCE_S)
@@ -231,7 +247,10 @@ class Player:
 
     def play(self) -> None:
         """Raises AssertionError with the line of the file at which it went otherwise."""
-        with all_records() as records, serving(self._setting, self._backend, self._cut) as self._sock:
+        with (
+            all_records() as records,
+            serving(self._setting, self._backend, self._cut) as (self._sock, self._server_end),
+        ):
             self._expect("220")
             for octets in self._setting.prelude:
                 self._sock.sendall(octets)
@@ -273,6 +292,9 @@ class Player:
                 assert self._sock.recv(1) == b""
             case "close":
                 self._sock.close()
+                assert self._server_end.ended.wait(_PATIENCE_S)
+            case "silence":
+                self._server_end.silent.set()
             case "backend":
                 fault = RuntimeError("a bug of the backend")
                 self._backend.outcomes.append(fault if step.text == "fault" else getattr(replies, step.text))
@@ -289,7 +311,7 @@ class Player:
         elif step.verb == "delivered:":
             assert len(deliveries) > self._taken, "nothing was delivered"
             self._taken += 1
-            assert ["<>" if not path else path for path in deliveries[self._taken - 1].paths] == step.text.split()
+            assert [path or "<>" for path in deliveries[self._taken - 1].paths] == step.text.split()
         else:
             assert deliveries[self._taken - 1].content == octets_of(step.text, escapes=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import smtplib
 import subprocess
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import yaml
 
@@ -33,6 +34,7 @@ PATIENCE_S = 20.0
 _LOOK_AGAIN_S = 0.01
 # What would send the relay elsewhere than the test wants.
 _NOT_INHERITED = frozenset(("GRAPH_SMTP_RELAY_CONFIG", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+_LISTENING = re.compile(r'listening(?: address=|", "address": ")([^"\s]+:\d+)')
 _FAULTS = frozenset(("session_fault", "submission_fault", "janitor_task_failed"))
 
 
@@ -51,6 +53,7 @@ def config_for(upstream: Upstream, **keys: Any) -> dict[str, Any]:
         "graph_url": upstream.url,
         "ca_bundle": str(upstream.ca_file),
         "retry_initial_delay": 1,
+        "auth_limit": {"failures": 1000, "window": 60},  # all tests come from one address
     }
     return {key: value for key, value in {**config, **keys}.items() if value is not None}
 
@@ -127,12 +130,10 @@ class RelayProcess:
         self._read_to = 0
 
     def __enter__(self) -> RelayProcess:
-        with self.stdout_file.open("wb") as stdout, self.stderr_file.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=self._env, cwd=self._cwd
-            )
+        with self.stdout_file.open("wb") as stdout:
+            self.start(stdout)
         try:
-            address = self.wait_for("listening")["address"]
+            address = self._listening_address()
         except BaseException:
             self._kill()
             raise
@@ -143,6 +144,17 @@ class RelayProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def start(self, stdout: IO[bytes]) -> None:
+        """Start, and wait for nothing: for a relay whose log cannot be read. stop() has to follow."""
+        with self.stderr_file.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=self._env, cwd=self._cwd
+            )
+
+    def stop(self) -> None:
+        """SIGTERM, where it has not ended yet."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -208,10 +220,21 @@ class RelayProcess:
         return self.stderr_file.read_text(encoding="utf-8")
 
     def assert_sound(self, after: int = 0) -> None:
-        """Still running, nothing on standard error, and behind the first `after` lines of the log no fault of its own."""
+        """Running, nothing on standard error, and behind the first `after` lines of the log no fault of its own."""
         assert self.process.poll() is None
         assert [line for line in self.log()[after:] if line["event"] in _FAULTS] == []
         assert self.stderr == ""
+
+    def _listening_address(self) -> str:
+        """HOST:PORT, as the log gives it in either format."""
+
+        def look() -> re.Match[str] | None:
+            assert self.process.poll() is None, f"the relay ended: {self.stderr}"
+            return _LISTENING.search(self.log_file.read_text("utf-8")) if self.log_file.exists() else None
+
+        found = wait_until(look, "the relay to listen")
+        assert found is not None
+        return found[1]
 
     def _kill(self) -> None:
         self.process.kill()

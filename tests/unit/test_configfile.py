@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from relay import configfile
 from relay.config import CLOUDS, PRIVATE_NETWORKS, AuthLimit, Config, ListenAddress, UserConfig
 from relay.configfile import ConfigError, load, parse
 from relay.credentials import Secret, hash_password
+from relay.selfsigned import make_pair
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "config"
 BAD = sorted((DATA / "bad").glob("*.yaml"))
@@ -428,7 +430,7 @@ def test_faults_in_tables() -> None:
 
 @pytest.mark.usefixtures("all_available")
 def test_a_certificate_goes_instead_of_a_secret(tmp_path: Path) -> None:
-    (tmp_path / "app.pem").write_text("PEM")
+    (tmp_path / "app.pem").write_bytes(b"".join(make_pair(["app"], datetime.now(UTC))))
     text = "oauth2_config: {client_id: a, tenant_id: c, client_certificate: app.pem}\n"
     assert read(text, directory=tmp_path).entra.client_certificate == str(tmp_path / "app.pem")
 

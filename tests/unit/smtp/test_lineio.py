@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""Limits and time on the socket; framing itself is in tests/protocol/test_framing.py."""
+
+from __future__ import annotations
+
+import socket
+import tracemalloc
+
+import pytest
+
+from relay.clock import Deadline
+from relay.smtp.lineio import (
+    DataTooLarge,
+    Disconnected,
+    LineIO,
+    LineTooLong,
+    TimedOut,
+    TlsHello,
+    set_no_delay,
+    unmapped,
+)
+from tests.support.clock import FakeClock
+from tests.support.wire import SegmentSocket, line_io, room
+
+
+class SlowSocket(SegmentSocket):
+    """Each segment takes its time; one that takes longer than the timeout does not come."""
+
+    def __init__(self, segments: list[bytes], clock: FakeClock, each_s: float) -> None:
+        super().__init__(segments, clock, TimeoutError)
+        self._each_s = each_s
+
+    def recv(self, size: int, /) -> bytes:
+        if self._timeout_s < self._each_s:
+            self._clock.advance(self._timeout_s)
+            raise TimeoutError
+        self._clock.advance(self._each_s)
+        return super().recv(size)
+
+
+class DeafSocket(SegmentSocket):
+    def sendall(self, data: bytes, /) -> None:
+        raise TimeoutError
+
+
+def slow(segments: list[bytes], clock: FakeClock, each_s: float, lifetime_s: float = 300) -> LineIO:
+    return LineIO(SlowSocket(segments, clock, each_s), clock, 60, Deadline(clock, lifetime_s))
+
+
+@pytest.mark.parametrize(
+    ("octets", "line"),
+    [
+        (b"QUIT\r\n", b"QUIT"),
+        (b"QUIT\n", b"QUIT"),
+        (b"\r\n", b""),
+        (b"\n", b""),
+        (b"a\rb\r\n", b"a\rb"),
+        (b"a\r\r\n", b"a\r"),
+    ],
+)
+def test_line_ends(octets: bytes, line: bytes) -> None:
+    assert line_io([octets])[0].read_line() == line
+
+
+@pytest.mark.parametrize(("verb", "limit"), [(b"NOOP ", 512), (b"mail ", 2048), (b"RCPT ", 2048), (b"AUTH ", 12288)])
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_limits_by_verb(verb: bytes, limit: int, end: bytes) -> None:
+    longest = verb + b"x" * (limit - len(verb) - len(end))
+    io, _ = line_io([longest + end + longest + b"x" + end + b"QUIT\r\n"])
+    assert io.read_line() == longest
+    with pytest.raises(LineTooLong):
+        io.read_line()
+    assert io.read_line() == b"QUIT"
+
+
+def test_limit_given_by_the_caller() -> None:
+    """The answer to a challenge of AUTH opens with no verb (RFC 4954 §4)."""
+    io, _ = line_io([b"x" * 12286 + b"\r\n" + b"x" * 12287 + b"\r\n"])
+    assert len(io.read_line(12288)) == 12286
+    with pytest.raises(LineTooLong):
+        io.read_line(12288)
+
+
+def test_a_line_without_end_is_not_kept() -> None:
+    """Whatever the client sends before its LF, memory holds a few pieces at the most."""
+    io, _ = line_io([b"x" * 65536] * 50 + [b"\r\nQUIT\r\n"])
+    with pytest.raises(LineTooLong):
+        io.read_line()
+    assert io.read_line() == b"QUIT"
+
+
+@pytest.mark.parametrize("segments", [[b"\x16\x03\x01\x02\x00\x01"], [b"\x16", b"\x03", b"\x03"], [b"\x16\x03\n\r\n"]])
+def test_a_tls_hello_is_known_before_its_end(segments: list[bytes]) -> None:
+    io, _ = line_io(segments, ending=TimeoutError)
+    with pytest.raises(TlsHello):
+        io.read_line()
+
+
+def test_a_lone_synchronous_idle_is_no_tls() -> None:
+    assert line_io([b"\x16\x02\r\n"])[0].read_line() == b"\x16\x02"
+
+
+@pytest.mark.parametrize("ending", [None, ConnectionResetError, BrokenPipeError, OSError])
+def test_a_client_that_is_gone(ending: type[Exception] | None) -> None:
+    for read in (LineIO.read_line, lambda io: io.read_data(100, room())):
+        io, _ = line_io([b"half"], ending=ending)
+        with pytest.raises(Disconnected):
+            read(io)
+
+
+def test_a_client_that_does_not_read() -> None:
+    clock = FakeClock()
+    io = LineIO(DeafSocket([], clock), clock, 60, Deadline(clock, 300))
+    io.write(b"250 x\r\n")
+    with pytest.raises(Disconnected):
+        io.flush()
+
+
+def test_replies_leave_before_a_wait_and_not_before() -> None:
+    io, sock = line_io([b"A\r\nB\r\n"])
+    io.write(b"220 x\r\n")
+    io.read_line()
+    io.write(b"250 a\r\n")
+    io.read_line()
+    assert sock.sent == [b"220 x\r\n"], "B was there already: no reason to write"
+    io.write(b"250 b\r\n")
+    with pytest.raises(Disconnected):
+        io.read_line()
+    assert sock.sent == [b"220 x\r\n", b"250 a\r\n250 b\r\n"]
+    io.flush()
+    assert len(sock.sent) == 2, "nothing to send, nothing sent"
+
+
+def test_354_leaves_before_the_data_is_waited_for() -> None:
+    io, sock = line_io([b"x\r\n.\r\n"])
+    io.write(b"354 go\r\n")
+    io.read_data(10, room())
+    assert sock.sent == [b"354 go\r\n"]
+
+
+def test_a_command_has_one_timeout_as_a_whole() -> None:
+    """A client that sends an octet now and then does not hold the connection."""
+    clock = FakeClock()
+    with pytest.raises(TimedOut) as caught:
+        slow([b"x"] * 100, clock, each_s=7).read_line()
+    assert clock.elapsed == 60
+    assert not caught.value.waiting_for_dot
+
+
+def test_discarding_a_long_line_has_the_same_timeout() -> None:
+    clock = FakeClock()
+    with pytest.raises(TimedOut):
+        slow([b"x" * 20000] * 100, clock, each_s=7).read_line()
+    assert clock.elapsed == 60
+
+
+def test_data_has_a_timeout_for_each_block() -> None:
+    clock = FakeClock()
+    content = slow([b"a line\r\n"] * 20 + [b".\r\n"], clock, each_s=10).read_data(1000, room())
+    assert content == b"a line\r\n" * 20
+    assert clock.elapsed == 210
+
+
+def test_the_lifetime_ends_commands_and_data() -> None:
+    for read in (lambda io: io.read_data(1000, room()), LineIO.read_line):
+        clock = FakeClock()
+        with pytest.raises(TimedOut):
+            read(slow([b"x"] * 100, clock, each_s=10, lifetime_s=25))
+        assert clock.elapsed == 25
+
+
+def test_past_the_lifetime_a_reply_is_written_and_nothing_read() -> None:
+    """Contract §3: a connection that runs out its time while Graph is being called gets its answer first."""
+    clock = FakeClock()
+    io, sock = line_io([b"NOOP\r\n"], clock, lifetime_s=10)
+    clock.advance(11)
+    io.write(b"250 2.0.0 Ok\r\n")
+    with pytest.raises(TimedOut):
+        io.read_line()
+    assert sock.sent == [b"250 2.0.0 Ok\r\n"]
+
+
+@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n"])
+@pytest.mark.parametrize("text", [b"", b"text", b"\r\n"])
+@pytest.mark.parametrize("single", [False, True])
+def test_waiting_behind_a_bare_line_end_is_noticed(end: bytes, text: bytes, single: bool) -> None:
+    octets = text + end
+    if octets == b"\r\n\r\n.\n":
+        octets = b"x" + octets
+    io, _ = line_io([octets[i : i + 1] for i in range(len(octets))] if single else [octets], ending=TimeoutError)
+    with pytest.raises(TimedOut) as caught:
+        io.read_data(1000, room())
+    assert caught.value.waiting_for_dot
+
+
+@pytest.mark.parametrize("octets", [b"", b"text", b"text\r\n", b"text\r\n.", b"text\r\n.\r", b"text.\n", b"a\n..\n"])
+def test_waiting_for_another_reason_is_not_taken_for_it(octets: bytes) -> None:
+    io, _ = line_io([octets], ending=TimeoutError)
+    with pytest.raises(TimedOut) as caught:
+        io.read_data(1000, room())
+    assert not caught.value.waiting_for_dot
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::ffff:0:1", "::ffff:0:1"),
+    ],
+)
+def test_unmapped(address: str, plain: str) -> None:
+    assert unmapped(address) == plain
+
+
+def test_no_delay_is_for_tcp() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(socket.AF_UNIX) as local:
+        set_no_delay(tcp)
+        set_no_delay(local)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_what_is_drained_is_not_kept() -> None:
+    """Contract §3: read and dropped. 26 MB go by, and memory holds less than the limit and a few pieces."""
+    io, _ = line_io([b"x" * 65536] * 400 + [b"\r\n.\r\n"])
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataTooLarge) as caught:
+            io.read_data(1 << 20, room())
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.size == 65536 * 400 + 2

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""Admission and drain over real connections; the sessions are real too, what stands behind them is not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import BinaryIO
+
+import pytest
+from gevent.event import Event
+
+from relay.clock import Clock, Deadline
+from relay.config import ListenAddress
+from relay.identity import Client, Identity
+from relay.smtp.envelope import Envelope
+from relay.smtp.lineio import LineIO
+from relay.smtp.reply import Reply
+from relay.smtp.server import Door, SmtpServer, listen
+from relay.smtp.session import Session
+from tests.support.backend import MemoryBackend
+from tests.support.dialog import SETTINGS, all_records
+from tests.support.gevent_thread import GeventThread
+from tests.support.wire import ENVELOPE
+
+LOOPBACK = ListenAddress("127.0.0.1", 0)
+
+
+class BusyBackend(MemoryBackend):
+    """Does not answer before it is released."""
+
+    def __init__(self) -> None:
+        super().__init__(anonymous=True)
+        self.release = Event()
+        self.busy = Event()
+
+    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+        self.busy.set()
+        self.release.wait()
+        return super().submit(envelope, content, identity, client)
+
+
+class Running:
+    """A server in a thread, and connections to it."""
+
+    def __init__(self, there: GeventThread, stack: ExitStack, *, most: int = 100, admits: bool = True) -> None:
+        self.there = there
+        self._stack = stack
+        there.call(lambda: self._start(most, admits))
+
+    def _start(self, most: int, admits: bool) -> None:
+        self.backend = BusyBackend()
+        self.server = SmtpServer(most, Door(lambda _: admits, lambda _: False, self._session))
+        listener = listen(LOOPBACK)
+        listener.setblocking(False)  # as a socket of gevent's is, which it would be in the patched program
+        self.server.start([listener])
+        (self.address,) = self.server.addresses()
+
+    def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
+        clock = Clock()
+        return Session(LineIO(sock, clock, 5, Deadline(clock, 5)), client, self.backend, SETTINGS)
+
+    def connect(self, greeting: bytes = b"220") -> tuple[socket.socket, BinaryIO]:
+        host, _, port = self.address.rpartition(":")
+        sock = self._stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        lines = self._stack.enter_context(sock.makefile("rb"))
+        assert lines.readline().startswith(greeting)
+        return sock, lines
+
+    def drain(self, timeout_s: float) -> None:
+        self.there.call(lambda: self.server.drain(timeout_s))
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def there(stack: ExitStack) -> GeventThread:
+    return stack.enter_context(GeventThread())
+
+
+def say(connection: tuple[socket.socket, BinaryIO], octets: bytes, status: bytes) -> None:
+    connection[0].sendall(octets)
+    line = connection[1].readline()
+    while line[3:4] == b"-":
+        line = connection[1].readline()
+    assert line.startswith(status), line
+
+
+def hang_up(connection: tuple[socket.socket, BinaryIO]) -> None:
+    for end in reversed(connection):
+        end.close()
+
+
+def test_over_max_connections(there: GeventThread, stack: ExitStack) -> None:
+    """One more gets 421 4.7.0 at once and is closed, the others go on, and the next may take a free place."""
+    running = Running(there, stack, most=2)
+    first, second = running.connect(), running.connect()
+    with all_records() as records:
+        refused = running.connect(b"421 4.7.0")
+        assert refused[1].read() == b""
+        hang_up(refused)
+    assert [r.getMessage() for r in records] == ["too_many_connections"]
+    say(first, b"NOOP\r\n", b"250")
+    say(second, b"QUIT\r\n", b"221")
+    assert second[1].read() == b""
+    say(running.connect(), b"NOOP\r\n", b"250")
+    running.drain(1)
+
+
+def test_who_is_turned_away_reads_why(there: GeventThread, stack: ExitStack) -> None:
+    """A client that speaks first does not lose the answer to a reset."""
+    running = Running(there, stack, most=1)
+    running.connect()
+    host, _, port = running.address.rpartition(":")
+    eager = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+    eager.sendall(b"EHLO eager\r\n" * 1000)
+    lines = eager.makefile("rb")
+    assert lines.readline().startswith(b"421 4.7.0")
+    hang_up((eager, lines))
+    running.drain(1)
+
+
+def test_a_network_that_may_not(there: GeventThread, stack: ExitStack) -> None:
+    running = Running(there, stack, admits=False)
+    refused = running.connect(b"554 5.7.1")
+    assert refused[1].read() == b""
+    hang_up(refused)
+    running.drain(1)
+
+
+def test_drain(there: GeventThread, stack: ExitStack) -> None:
+    """Idle sessions get 421 4.3.2, the busy one its answer first, and nobody new is let in (contract §8)."""
+    running = Running(there, stack)
+    idle, busy = running.connect(), running.connect()
+    say(idle, b"EHLO c\r\n", b"250")
+    say(busy, b"EHLO c\r\n", b"250")
+    busy[0].sendall(ENVELOPE + b"text\r\n.\r\n")
+    there.call(running.backend.busy.wait)
+    drained = there.start(lambda: running.server.drain(5))
+    assert idle[1].readline().startswith(b"421 4.3.2")
+    assert idle[1].read() == b""
+    host, _, port = running.address.rpartition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5)
+    there.call(running.backend.release.set)
+    said = busy[1].readlines()
+    assert [line[:9] for line in said[-2:]] == [b"250 2.0.0", b"421 4.3.2"]
+    hang_up(busy)
+    drained.result(5)
+    assert len(running.backend.deliveries) == 1
+
+
+def test_drain_does_not_wait_for_ever(there: GeventThread, stack: ExitStack) -> None:
+    """What is left after shutdown_timeout is closed and named."""
+    running = Running(there, stack)
+    stuck = running.connect()
+    say(stuck, b"EHLO c\r\n", b"250")
+    stuck[0].sendall(ENVELOPE + b"text\r\n.\r\n")
+    there.call(running.backend.busy.wait)
+    with all_records() as records:
+        running.drain(0.05)
+    (named,) = [record.__dict__ for record in records if record.getMessage() == "shutdown_timeout"]
+    assert len(named["sessions"]) == 1
+    assert b"queued" not in stuck[1].read()
+
+
+def test_a_fault_of_one_session_is_its_own(there: GeventThread, stack: ExitStack) -> None:
+    running = Running(there, stack)
+    running.backend.outcomes.append(RuntimeError("bug"))
+    there.call(running.backend.release.set)
+    one, other = running.connect(), running.connect()
+    say(one, b"EHLO c\r\n", b"250")
+    one[0].sendall(ENVELOPE + b".\r\n")
+    assert one[1].readlines()[-1].startswith(b"421 4.3.0")
+    hang_up(one)
+    say(other, b"NOOP\r\n", b"250")
+    running.drain(1)
+
+
+def test_the_address_is_in_use() -> None:
+    with listen(LOOPBACK) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}: the address is in use"):
+            listen(ListenAddress("127.0.0.1", port))
+
+
+def test_no_address_of_this_machine() -> None:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:2526: not an address of this machine"):
+        listen(ListenAddress("192.0.2.1", 2526))
+
+
+def test_every_address() -> None:
+    with listen(ListenAddress("", 0)) as sock:
+        socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5).close()

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""What no dialogue can say of a session: drain, time that runs out within a call, logs. The rest is tests/protocol/."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from relay.clock import Deadline
+from relay.identity import Client, Credentials, Identity
+from relay.smtp.envelope import Envelope
+from relay.smtp.lineio import LineIO
+from relay.smtp.reply import Reply
+from relay.smtp.session import Session
+from tests.support.backend import CLIENT, PASSWORD, USER, MemoryBackend
+from tests.support.clock import FakeClock
+from tests.support.dialog import SETTINGS, all_records, check_records, encoded
+from tests.support.wire import ENVELOPE, LOGIN, SegmentSocket
+
+
+class HookedSocket(SegmentSocket):
+    """Calls back when a given read begins, counted from 1: the client thinks, and something else happens."""
+
+    def __init__(self, segments: list[bytes], clock: FakeClock, at: int, hook: Callable[[], object]) -> None:
+        super().__init__(segments, clock)
+        self._at = at
+        self._hook = hook
+
+    def recv(self, size: int, /) -> bytes:
+        self._at -= 1
+        if self._at == 0:
+            self._hook()
+        return super().recv(size)
+
+
+class HookedBackend(MemoryBackend):
+    def __init__(self, hook: Callable[[], object]) -> None:
+        super().__init__()
+        self._hook = hook
+
+    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+        self._hook()
+        return super().submit(envelope, content, identity, client)
+
+
+class Scene:
+    """A session whose parts are at hand. when: the read at which hook() is called; 0 means in submit()."""
+
+    def __init__(self, segments: list[bytes], when: int, *, lifetime_s: float = 300) -> None:
+        self.clock = FakeClock()
+        self.drained: list[bool] = []
+        self.hook: Callable[[], object] = lambda: self.drained.append(self.session.drain())
+        self.backend = HookedBackend(lambda: self.hook() if when == 0 else None)
+        self.sock = HookedSocket(segments, self.clock, when, lambda: self.hook())
+        io = LineIO(self.sock, self.clock, 60, Deadline(self.clock, lifetime_s))
+        self.session = Session(io, CLIENT, self.backend, SETTINGS)
+
+    @property
+    def last(self) -> bytes:
+        return b"".join(self.sock.sent).splitlines()[-1]
+
+
+def test_drain_of_an_idle_session() -> None:
+    """421 4.3.2 at once (contract §8), and only once."""
+    scene = Scene([LOGIN], when=2)
+    scene.session.run()
+    assert scene.drained == [True]
+    assert b"".join(scene.sock.sent).count(b"421 4.3.2") == 1
+    assert scene.session.cut_short
+
+
+def test_drain_within_a_message_lets_it_finish() -> None:
+    scene = Scene([LOGIN, ENVELOPE, b"text\r\n.\r\n", b"NOOP\r\n"], when=3)
+    scene.session.run()
+    assert scene.drained == [False]
+    assert len(scene.backend.deliveries) == 1
+    assert b"".join(scene.sock.sent).splitlines()[-2:] == [
+        b"250 2.0.0 Ok: queued as MESSAGE1",
+        b"421 4.3.2 Service is shutting down, try again later",
+    ]
+
+
+def test_drain_within_submit_lets_it_finish() -> None:
+    scene = Scene([LOGIN, ENVELOPE, b"text\r\n.\r\n" + ENVELOPE + b"more\r\n.\r\n"], when=0)
+    scene.session.run()
+    assert scene.drained == [False]
+    assert len(scene.backend.deliveries) == 1, "the next one is not begun"
+    assert scene.last.startswith(b"421 4.3.2")
+
+
+def test_drain_twice() -> None:
+    scene = Scene([LOGIN], when=2)
+    scene.hook = lambda: scene.drained.extend((scene.session.drain(), scene.session.drain()))
+    scene.session.run()
+    assert scene.drained == [True, False]
+
+
+def test_time_that_runs_out_within_submit() -> None:
+    """The answer to the message first, then 421 (contract §3)."""
+    scene = Scene([LOGIN, ENVELOPE + b"text\r\n.\r\n", b"NOOP\r\n"], when=0, lifetime_s=100)
+    scene.hook = lambda: scene.clock.advance(101)
+    scene.session.run()
+    assert b"".join(scene.sock.sent).splitlines()[-2:] == [
+        b"250 2.0.0 Ok: queued as MESSAGE1",
+        b"421 4.4.2 Timeout, closing",
+    ]
+
+
+def test_a_session_that_ended_by_itself_was_not_cut_short() -> None:
+    scene = Scene([LOGIN, b"QUIT\r\n"], when=-1)
+    scene.session.run()
+    assert not scene.session.cut_short
+    assert not scene.session.idle
+
+
+def test_each_message_has_its_own_id() -> None:
+    scene = Scene([LOGIN, (ENVELOPE + b".\r\n") * 20], when=-1)
+    scene.session.run()
+    assert len({delivery.envelope.message_id for delivery in scene.backend.deliveries}) == 20
+
+
+def test_the_backend_gets_credentials_and_client() -> None:
+    scene = Scene([LOGIN, ENVELOPE + b".\r\n"], when=-1)
+    scene.session.run()
+    (login,) = scene.backend.logins
+    assert isinstance(login, Credentials)
+    assert (login.user, login.password.reveal()) == (USER, PASSWORD)
+    assert scene.backend.deliveries[0].client == CLIENT
+    assert scene.backend.deliveries[0].identity.mailbox == "scanner@example.com"
+
+
+SECRETS = (
+    PASSWORD,
+    encoded(PASSWORD).rstrip("="),
+    encoded(f"\0{USER}\0{PASSWORD}").rstrip("="),
+    "confidential text",
+)
+
+
+def test_no_secret_in_any_record() -> None:
+    """At debug too, and where the client is out of step, malformed or refused."""
+    word = encoded(f"\0{USER}\0{PASSWORD}").encode()
+    octets = b"".join(
+        (
+            b"EHLO c\r\nAUTH PLAIN\r\n" + word + b"\r\n",
+            word + b"\r\nAUTH PLAIN " + word + b"\r\nAUTH " + word + b"\r\nauth\t" + word + b"\r\n",
+            b"AUTHPLAIN " + word + b"\r\n" + encoded(PASSWORD).encode() + b"\r\n" + PASSWORD.encode() + b"\r\n",
+            ENVELOPE + b"Subject: confidential text\r\n\r\nconfidential text\r\n.\r\nconfidential text\r\n",
+        )
+    )
+    scene = Scene([octets], when=-1)
+    with all_records() as records:
+        scene.session.run()
+    check_records(records)
+    assert len(records) > 10
+    shown = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in records)
+    assert not [secret for secret in SECRETS if secret in shown]
+
+
+def test_every_record_has_the_session_and_the_client() -> None:
+    scene = Scene([LOGIN, b"X\r\n", ENVELOPE + b"x" * 2_000_000 + b"\r\n.\r\n", b"\x16\x03\x01"], when=-1)
+    with all_records() as records:
+        scene.session.run()
+    assert {"rejected", "tls_on_plain_port"} <= {record.getMessage() for record in records}
+    for record in records:
+        assert (record.__dict__["session"], record.__dict__["client"]) == (CLIENT.session, CLIENT.address)
+
+
+def test_a_message_that_is_too_large_has_its_line() -> None:
+    """As every message (contract §8), although it never reaches the backend."""
+    scene = Scene([LOGIN, ENVELOPE + b"." + b"x" * 2_000_000 + b"\r\n.\r\n"], when=-1)
+    with all_records() as records:
+        scene.session.run()
+    check_records(records)
+    (facts,) = [record.__dict__ for record in records if record.getMessage() == "rejected"]
+    wanted = {
+        "user": USER,
+        "mailbox": "scanner@example.com",
+        "sender": "a@example.com",
+        "recipients": 1,
+        "size_bytes": 2_000_002,
+        "attempts": 0,
+        "reply": "552 5.3.4",
+    }
+    assert {name: facts[name] for name in wanted} == wanted
+    assert "max_message_size" in facts["reason"]
+    assert facts["message_id"]
+
+
+def test_a_client_that_hangs_up_is_no_news() -> None:
+    scene = Scene([LOGIN], when=-1)
+    with all_records() as records:
+        scene.session.run()
+    assert max(record.levelno for record in records) == logging.DEBUG
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("bug"), UnicodeEncodeError("ascii", "x", 0, 1, "bug"), KeyError("bug")])
+def test_any_fault_costs_the_session_a_421(fault: Exception) -> None:
+    scene = Scene([LOGIN, ENVELOPE + b".\r\nNOOP\r\n"], when=-1)
+    scene.backend.outcomes.append(fault)
+    with all_records() as records:
+        scene.session.run()
+    assert scene.last.startswith(b"421 4.3.0")
+    assert [r.levelno for r in records if r.getMessage() == "session_fault"] == [logging.ERROR]
+    assert scene.session.cut_short

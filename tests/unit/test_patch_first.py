@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Nothing loads ssl, socket or threading before gevent's patch, in a fresh interpreter for each way of starting.
+
+The single file will be the fourth way, with the packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Put in front of the program as sitecustomize: notes what is loaded when gevent comes, and when our own modules come.
+WATCH = """
+import atexit, json, os, sys
+seen = {}
+def note(event, arguments):
+    if event != "import":
+        return
+    name = arguments[0]
+    if name == "gevent" and "before" not in seen:
+        seen["before"] = sorted({"ssl", "socket", "threading", "select", "subprocess"} & set(sys.modules))
+        seen["ours"] = sorted(m for m in sys.modules if m.startswith("relay"))
+    if name.startswith("relay.") and name not in ("relay.bootstrap", "relay.__main__"):
+        monkey = sys.modules.get("gevent.monkey")
+        patched = monkey is not None and all(map(monkey.is_module_patched, ("socket", "ssl", "threading", "time")))
+        seen.setdefault("unpatched", [])
+        if not patched:
+            seen["unpatched"].append(name)
+        seen.setdefault("loaded", []).append(name)
+def say():
+    with open(os.environ["WATCH"], "w") as file:
+        json.dump(seen, file)
+at_start = {"ssl", "socket", "threading"} & set(sys.modules)
+seen["at_start"] = sorted(at_start)
+sys.addaudithook(note)
+atexit.register(say)
+"""
+CONSOLE = "import re, sys; from relay.bootstrap import console; sys.argv[0] = 'graph-smtp-relay'; sys.exit(console())"
+WAYS = {
+    "launcher": [str(ROOT / "relay.py")],
+    "module": ["-m", "relay"],
+    "console": ["-c", CONSOLE],  # as pip writes it into bin/
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_patch_first(way: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
+    found = tmp_path / "seen.json"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WATCH": str(found), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-W", "error::RuntimeWarning", *WAYS[way], "version"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("graph-smtp-relay ")
+    seen = json.loads(found.read_text(encoding="utf-8"))
+    assert seen["at_start"] == [], "this interpreter's own start-up loads it: the test shows nothing"
+    assert seen["before"] == []
+    assert set(seen["ours"]) <= {"relay", "relay.bootstrap", "relay.__main__"}
+    assert seen["unpatched"] == []
+    assert "relay.cli" in seen["loaded"]
+
+
+def test_importing_the_package_loads_next_to_nothing() -> None:
+    """setup.py and tools read the version without gevent in the way."""
+    code = "import sys, relay; assert relay.__version__; print({'ssl', 'socket', 'gevent'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("library", "packages"),
+    [
+        ("gevent", ("python3-gevent", "pip install gevent")),
+        ("msal", ("python3-msal", "pip install msal")),
+        ("yaml", ("python3-yaml", "pip install PyYAML")),
+        ("pythonjsonlogger", ("python3-pythonjsonlogger", "pip install python-json-logger")),
+        ("requests", ("python3-requests", "pip install requests")),
+        ("cryptography", ("python3-cryptography", "pip install cryptography")),
+        ("idna", ("python3-idna", "pip install idna")),
+    ],
+)
+def test_a_missing_library_is_one_line(library: str, packages: tuple[str, str], tmp_path: Path) -> None:
+    """Contract: never a traceback; the line names what to install."""
+    blocker = f"import sys\nsys.modules[{library!r}] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(blocker, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "relay.py"), "sandbox"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("graph-smtp-relay: ")
+    for words in packages:
+        assert words in line
