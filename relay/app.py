@@ -25,6 +25,7 @@ from relay.graph.client import GraphClient
 from relay.graph.entra import flow_of
 from relay.graph.errors import AppMisconfigured
 from relay.graph.http import EntraHttpClient, http_session
+from relay.graph.lanes import Lanes
 from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
@@ -32,6 +33,7 @@ from relay.graph.tokens import TokenSource
 from relay.identity import Client
 from relay.janitor import Janitor, Task
 from relay.loginlimit import LoginLimit
+from relay.resends import Resends
 from relay.smtp import tls
 from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
@@ -64,7 +66,9 @@ class _Generation:
     settings: SessionSettings
     accounts: Accounts
     tokens: TokenSource
+    mailer: Mailer
     large: LargeMail
+    lanes: Lanes
     login_limit: LoginLimit
     submission: Submission
 
@@ -76,6 +80,7 @@ class Relay:
         """reload: reads the configuration again for SIGHUP; None where there is no file."""
         self._clock = Clock()
         self._reload = reload
+        self._resends = Resends(self._clock)
         self._now = self._build(config)
         door = Door(
             admits=lambda address: self._now.accounts.admits(address),
@@ -104,6 +109,9 @@ class Relay:
                 Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.tokens.purge()),
                 Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
                 Task("purge_denied_mailboxes", _PURGE_EVERY_S, lambda: self._now.large.purge()),
+                Task("purge_denied_searches", _PURGE_EVERY_S, lambda: self._now.mailer.sent_items.purge()),
+                Task("purge_lanes", _PURGE_EVERY_S, lambda: self._now.lanes.purge()),
+                Task("purge_resends", _PURGE_EVERY_S, self._resends.purge),
                 Task("purge_failed_logins", _PURGE_EVERY_S, lambda: self._now.login_limit.purge()),
             ),
             self._clock,
@@ -142,15 +150,19 @@ class Relay:
         flow = flow_of(entra, EntraHttpClient(entra_session, entra.authority), guard)
         tokens = TokenSource(flow.acquire, clock)
         client = GraphClient(graph_session, graph.url, guard)
-        policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000)
-        mailer = Mailer(client, tokens, policy, clock)
-        large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes)
+        repeat_unknown = graph.ambiguous_outcome == "retry"
+        policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000, repeat_unknown)
+        lanes = Lanes(clock, graph.mailbox_concurrency, graph.mailbox_rate)
+        mailer = Mailer(client, tokens, policy, clock, lanes=lanes)
+        large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes, lanes=lanes)
         accounts = Accounts(config, _verify_in_thread)
         budget = Budget(config.limits.max_inflight_bytes)
         login_limit = LoginLimit(config.access.auth_limit, clock)
         authenticator = Authenticator(accounts, login_limit, tokens, clock)
-        submission = Submission(authenticator, Delivery(mailer, large, graph), graph.submit_timeout_s, clock)
-        return _Generation(config, _session_settings(config, budget), accounts, tokens, large, login_limit, submission)
+        delivery = Delivery(mailer, large, graph, clock)
+        submission = Submission(authenticator, delivery, self._resends, graph.submit_timeout_s, clock)
+        settings = _session_settings(config, budget)
+        return _Generation(config, settings, accounts, tokens, mailer, large, lanes, login_limit, submission)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         now = self._now

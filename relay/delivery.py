@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from relay.clock import Deadline
+from relay.clock import Clock, Deadline
 from relay.config import GraphConfig
 from relay.graph.errors import MailboxUnknown, SendAsDenied, TooLarge
 from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
+from relay.graph.sentitems import SentCopy
 from relay.identity import Identity, is_allowed
 from relay.message.lineends import normalised
-from relay.message.model import Address, Message, SenderNotAllowed
+from relay.message.model import Address, Message, Recipients, SenderNotAllowed
 from relay.message.parse import parse
 from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
@@ -38,10 +39,11 @@ class Account:
 class Delivery:
     """Sends messages by the configuration."""
 
-    def __init__(self, mailer: Mailer, large: LargeMail, config: GraphConfig) -> None:
+    def __init__(self, mailer: Mailer, large: LargeMail, config: GraphConfig, clock: Clock) -> None:
         self._mailer = mailer
         self._large = large
         self._config = config
+        self._clock = clock
 
     def deliver(
         self, envelope: Envelope, content: bytes, identity: Identity, deadline: Deadline, account: Account
@@ -55,6 +57,9 @@ class Delivery:
             raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
         if message.from_ and not is_allowed(from_.addr, identity.allowed_from):
             raise SenderNotAllowed("the From header is not in allowed_from")
+        if not message.message_id:  # by it the message is found again; the same for all tries
+            domain = account.mailbox.rpartition("@")[2]
+            message = replace(message, message_id=f"<{envelope.message_id}@{domain}>")
         if self._config.sender_rewrite == "always":
             message, from_ = self._rewrite(message, from_, account)
         try:
@@ -88,7 +93,13 @@ class Delivery:
         if len(content) <= self._large.limit_bytes:
             try:
                 return self._mailer.send(
-                    account.mailbox, content, "application/json", identity.login, deadline, envelope.message_id
+                    account.mailbox,
+                    content,
+                    "application/json",
+                    identity.login,
+                    deadline,
+                    envelope.message_id,
+                    copy=self._copy(message, recipients) if self._config.save_to_sent else None,
                 )
             except TooLarge:
                 if not message.attachments:  # then a draft would be as large
@@ -104,3 +115,7 @@ class Delivery:
         if to_learn:
             self._large.lower_limit(len(content), envelope.message_id)
         return receipt
+
+    def _copy(self, message: Message, recipients: Recipients) -> SentCopy:
+        addresses = (address.addr.casefold() for address in (*recipients.to, *recipients.cc, *recipients.bcc))
+        return SentCopy(message.message_id, frozenset(addresses), self._clock.now())

@@ -32,6 +32,7 @@ DATA_REPLIES: dict[type[Exception], Reply] = {
     graph.ServerBusy: replies.DELIVERY_UNREACHABLE,
     graph.ItemNotFound: replies.DELIVERY_UNREACHABLE,
     graph.Throttled: replies.DELIVERY_THROTTLED,
+    graph.Congested: replies.DELIVERY_THROTTLED,
     graph.NotAuthorized: replies.DELIVERY_NOT_AUTHORIZED,
     graph.AccessDenied: replies.DELIVERY_DENIED,
     graph.SendAsDenied: replies.SEND_AS_DENIED,

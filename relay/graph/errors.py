@@ -12,6 +12,7 @@ UpstreamError
      ├─ StepUnclear                 the same behind a step that sends nothing: a draft, an upload
      ├─ ServerBusy                  503 and its like
      ├─ Throttled                   429, 509, over the mailbox's concurrency
+     │   └─ Congested                   not asked at all: its turn would come too late
      ├─ NotAuthorized               401, or a claims challenge: the token
      ├─ AccessDenied                403
      ├─ SendAsDenied                403 ErrorSendAsDenied
@@ -107,6 +108,10 @@ class ServerBusy(GraphError):
 class Throttled(GraphError):
     transient = True
     default_advice = "Graph throttles this mailbox; spread the load over time or over several mailboxes"
+
+
+class Congested(Throttled):
+    transient = False  # there is no time left, or more of it would be needed than there is
 
 
 class NotAuthorized(GraphError):

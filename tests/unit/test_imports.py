@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RANKS = {
     0: "relay config credentials clock logs stats janitor identity",
-    1: "configfile configyaml configvalue admin accounts loginlimit selfsigned smtp message graph sandbox",
+    1: "configfile configyaml configvalue admin accounts loginlimit resends selfsigned smtp message graph sandbox",
     2: "outcome",
     3: "authentication delivery",
     4: "submission",

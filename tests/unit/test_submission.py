@@ -25,8 +25,10 @@ from relay.graph.errors import (
     UpstreamError,
 )
 from relay.graph.mail import Receipt
+from relay.graph.sentitems import SentCopy
 from relay.identity import Client, Credentials, Identity
 from relay.loginlimit import LoginLimit
+from relay.resends import Resends
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reject
 from relay.submission import Submission
@@ -61,10 +63,20 @@ class FakeMailer:
         self.receipt = Receipt("graph-1", 2, False)
         self.sent: list[dict[str, Any]] = []
         self.remaining: list[float] = []
+        self.copies: list[SentCopy | None] = []
 
     def send(
-        self, mailbox: str, octets: bytes, content_type: str, login: Credentials, deadline: Deadline, message_id: str
+        self,
+        mailbox: str,
+        octets: bytes,
+        content_type: str,
+        login: Credentials,
+        deadline: Deadline,
+        message_id: str,
+        *,
+        copy: SentCopy | None,
     ) -> Receipt:
+        self.copies.append(copy)
         self.remaining.append(deadline.remaining())
         self._clock.advance(1)
         if self.fault is not None:
@@ -96,7 +108,8 @@ class Scene:
                 self.tokens,  # type: ignore[arg-type]
                 self.clock,
             ),
-            Delivery(self.mailer, FakeLarge(settings), GraphConfig(**settings)),  # type: ignore[arg-type]
+            Delivery(self.mailer, FakeLarge(settings), GraphConfig(**settings), self.clock),  # type: ignore[arg-type]
+            Resends(self.clock),
             GraphConfig(**settings).submit_timeout_s,
             self.clock,
         )
@@ -104,7 +117,7 @@ class Scene:
     def submit(self, content: bytes = CONTENT, identity: Identity = IDENTITY) -> tuple[str, list[dict[str, Any]]]:
         """Code and enhanced code, and the facts of each record."""
         with all_records() as records:
-            reply = self.submission.submit(ENVELOPE, content, identity, CLIENT)
+            reply = self.submission.submit(ENVELOPE, content, identity, CLIENT, lambda: False)
         check(records)
         return str(reply), [{"event": r.getMessage(), "level": r.levelno, **r.__dict__} for r in records]
 

@@ -40,9 +40,11 @@ class HookedBackend(MemoryBackend):
         super().__init__()
         self._hook = hook
 
-    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
         self._hook()
-        return super().submit(envelope, content, identity, client)
+        return super().submit(envelope, content, identity, client, gone)
 
 
 class Scene:
