@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help run test lint format types check cover bench docs clean
+.PHONY: help run test lint format types check cover bench chaos docs clean
+
+SEED ?=
+CHAOS_ARGS ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -37,6 +40,9 @@ cover: $(VENV)/developed ## the tests again, with branch coverage
 
 bench: $(VENV)/developed ## measure speed and memory (some minutes)
 	$(BIN)/python tests/bench/bench.py
+
+chaos: $(VENV)/developed ## a thousand messages while everything fails; SEED=… repeats a run, CHAOS_ARGS=--short is for CI
+	$(BIN)/python tests/chaos/chaos.py $(addprefix --seed ,$(SEED)) $(CHAOS_ARGS)
 
 docs: $(VENV)/installed ## write conf/config.yaml and docs/configuration.md anew from the table of keys
 	$(BIN)/python packaging/make_config_docs.py

@@ -12,7 +12,7 @@ UpstreamError
      ├─ StepUnclear                 the same behind a step that sends nothing: a draft, an upload
      ├─ ServerBusy                  503 and its like
      ├─ Throttled                   429, 509, over the mailbox's concurrency
-     │   └─ Congested                   not asked at all: its turn would come too late
+     ├─ Congested                   not asked at all: the mailbox's turn would come too late
      ├─ NotAuthorized               401, or a claims challenge: the token
      ├─ AccessDenied                403
      ├─ SendAsDenied                403 ErrorSendAsDenied
@@ -110,8 +110,8 @@ class Throttled(GraphError):
     default_advice = "Graph throttles this mailbox; spread the load over time or over several mailboxes"
 
 
-class Congested(Throttled):
-    transient = False  # there is no time left, or more of it would be needed than there is
+class Congested(GraphError):
+    default_advice = "too many messages wait for this mailbox; spread the load over time or over several mailboxes"
 
 
 class NotAuthorized(GraphError):

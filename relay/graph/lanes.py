@@ -2,8 +2,8 @@
 """Whose turn it is: how many requests at a time go for one mailbox and in all, and when a mailbox has to rest.
 
 First come, first served, in each lane; every wait is bounded by the deadline. Knows what Graph said of a mailbox's
-load, and nothing of messages. Sources: Graph, "Throttling limits: Outlook service" (4 requests at a time for an app and a
-mailbox), RFC 9110 §10.2.3 (Retry-After). Waits use threading, which the program has patched for greenlets.
+load, and nothing of messages. Waits use threading, which the program has patched for greenlets.
+Sources: Graph, "Throttling limits: Outlook service" (4 requests at a time for an app and a mailbox); RFC 9110 §10.2.3.
 """
 
 from __future__ import annotations

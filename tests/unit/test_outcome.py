@@ -20,6 +20,7 @@ ALL = leaves(UpstreamError) | leaves(ContentError)
 
 DATA = {
     errors.Throttled: "451 4.4.5",
+    errors.Congested: "451 4.4.5",
     errors.ServerBusy: "451 4.4.1",
     errors.StepUnclear: "451 4.4.1",
     errors.OutcomeUnknown: "451 4.4.1",

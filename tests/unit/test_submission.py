@@ -239,7 +239,7 @@ def test_subjects_only_at_debug() -> None:
 
 def test_what_one_request_cannot_hold() -> None:
     scene = Scene(single_request_limit_bytes=65536)
-    reply, facts = scene.submit(CONTENT + b"x" * 70_000)
+    reply, _ = scene.submit(CONTENT + b"x" * 70_000)
     assert reply == "552 5.3.4"
     assert scene.mailer.sent == []
 

@@ -29,8 +29,9 @@ class HookedSocket(SegmentSocket):
         self._hook = hook
 
     def recv(self, size: int, /) -> bytes:
-        self._at -= 1
-        if self._at == 0:
+        waits = self._timeout_s > 0  # else it only looks whether something has come
+        self._at -= waits
+        if waits and self._at == 0:
             self._hook()
         return super().recv(size)
 
