@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -12,6 +13,26 @@ from requests.adapters import HTTPAdapter
 
 CONNECT_TIMEOUT_S = 10.0
 ENTRA_READ_TIMEOUT_S = 20.0
+
+
+# A firewall forgets a connection that rests, and says nothing: the next request would run into its timeout, and the
+# message might have gone. Probes keep it in memory, or end the connection, which the pool then sees and drops.
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)  # by the system
+]
+_NO_DELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # urllib3's own default, which ours replace
+
+
+class _KeepAliveAdapter(HTTPAdapter):
+    """Connections that are probed while they rest (TCP keep-alive)."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
 
 
 def http_session(url: str, connections: int, https_proxy: str, ca_bundle: str) -> requests.Session:
@@ -26,7 +47,7 @@ def http_session(url: str, connections: int, https_proxy: str, ca_bundle: str) -
     session.verify = ca_bundle or True
     session.headers.clear()
     session.headers.update({"User-Agent": "graph-smtp-relay", "Accept": "application/json"})
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
+    adapter = _KeepAliveAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
