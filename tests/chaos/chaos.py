@@ -2,8 +2,9 @@
 """make chaos: many clients, an upstream that fails in every way, a relay that is stopped and killed meanwhile.
 
 Every message carries an id. At the end each one that got 250 has arrived; none has arrived twice, but for those that
-the log calls possible_duplicate, and those on their way when the relay was killed, or unanswered when it was restarted;
-none that got 5xx has arrived; and every client was served. What happens when is drawn from a seed, which is printed: SEED=… repeats the schedule.
+the log calls possible_duplicate, and those on their way when the relay was killed or unanswered when it was restarted;
+none that got 5xx has arrived; and every client was served. What happens when is drawn from a seed, which is printed:
+SEED=… repeats the schedule.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -346,3 +347,49 @@ def test_a_bug_in_an_anonymous_message_is_nobodys_login() -> None:
     reply, facts = scene.submit(identity=identity)
     assert reply == "451 4.7.0"
     assert event(facts, "action_needed")["level"] == logging.ERROR
+
+
+# What is remembered of a message
+
+
+def test_a_message_without_an_id_gets_one_that_stays() -> None:
+    scene = Scene(save_to_sent=True)
+    scene.submit()
+    (sent,), (copy,) = scene.mailer.sent, scene.mailer.copies
+    assert sent["message"]["singleValueExtendedProperties"] == [{"id": "String 0x1035", "value": "<M1@example.com>"}]
+    assert copy == SentCopy("<M1@example.com>", frozenset({"b@example.com"}), scene.clock.now() - timedelta(seconds=1))
+
+
+def test_a_message_id_of_the_clients_own_is_kept() -> None:
+    scene = Scene(save_to_sent=True)
+    scene.submit(b"Message-ID: <own@example.com>\r\n" + CONTENT)
+    (copy,) = scene.mailer.copies
+    assert copy is not None
+    assert copy.internet_message_id == "<own@example.com>"
+
+
+def test_where_no_copy_is_kept_none_is_looked_for() -> None:
+    scene = Scene()
+    scene.submit()
+    assert scene.mailer.copies == [None]
+
+
+@pytest.mark.parametrize(("heard", "deliveries"), [(True, 2), (False, 1)])
+def test_a_resend(heard: bool, deliveries: int) -> None:
+    scene = Scene()
+    with all_records() as records:
+        for message_id in ("M1", "M2"):
+            envelope = Envelope(message_id, ENVELOPE.reverse_path, ENVELOPE.forward_paths)
+            reply = scene.submission.submit(envelope, CONTENT, IDENTITY, CLIENT, lambda: not heard)
+            scene.submission.answered(envelope, CLIENT, heard=heard)
+            assert reply.lines == (f"Ok: queued as {message_id}",)
+    check(records)
+    assert len(scene.mailer.sent) == deliveries
+    lines = [record.__dict__ for record in records if record.getMessage() == "delivered"]
+    assert [line.get("resend_of") for line in lines] == [None, None if heard else "M1"]
+
+
+def test_where_the_time_went() -> None:
+    line = event(Scene().submit()[1], "delivered")
+    assert line["waited_ms"] == 0
+    assert line["duration_ms"] == 1000

@@ -208,3 +208,50 @@ def test_any_fault_costs_the_session_a_421(fault: Exception) -> None:
     assert scene.last.startswith(b"421 4.3.0")
     assert [r.levelno for r in records if r.getMessage() == "session_fault"] == [logging.ERROR]
     assert scene.session.cut_short
+
+
+# Whether the reply to a message was heard
+
+MESSAGE = [LOGIN, ENVELOPE + b"text\r\n.\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("segments", "heard"),
+    [
+        ([*MESSAGE, b"QUIT\r\n"], [True]),
+        ([LOGIN, ENVELOPE + b"text\r\n.\r\nQUIT\r\n"], [True]),
+        ([LOGIN, ENVELOPE + b"text\r\n.\r\n" + ENVELOPE + b"more\r\n.\r\nQUIT\r\n"], [True, True]),
+        (MESSAGE, [False]),
+    ],
+    ids=["waits", "pipelined-quit", "pipelined-message", "closed"],
+)
+def test_the_backend_learns_whether_its_answer_was_heard(segments: list[bytes], heard: list[bool]) -> None:
+    scene = Scene(segments, when=-1)
+    scene.session.run()
+    assert scene.backend.heard == heard
+    assert b"".join(scene.sock.sent).count(b"250 2.0.0 Ok: queued") == len(heard)  # said in any case
+
+
+def test_a_reply_that_cannot_be_written_was_not_heard() -> None:
+    scene = Scene([*MESSAGE, b"QUIT\r\n"], when=0)
+
+    def broken(data: bytes, /) -> None:
+        raise BrokenPipeError
+
+    scene.hook = lambda: setattr(scene.sock, "sendall", broken)
+    scene.session.run()
+    assert scene.backend.heard == [False]
+
+
+def test_a_fault_of_the_backend_was_not_heard() -> None:
+    scene = Scene([*MESSAGE, b"QUIT\r\n"], when=-1)
+    scene.backend.outcomes.append(RuntimeError("a bug"))
+    scene.session.run()
+    assert scene.backend.heard == [False]
+
+
+def test_bdat_too() -> None:
+    chunk = ENVELOPE.replace(b"DATA\r\n", b"BDAT 6 LAST\r\ntext\r\n")
+    scene = Scene([LOGIN, chunk], when=-1)
+    scene.session.run()
+    assert scene.backend.heard == [False]
