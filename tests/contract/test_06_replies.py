@@ -22,6 +22,7 @@ from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
 from relay.identity import Credentials
 from relay.loginlimit import LoginLimit
+from relay.resends import Resends
 from relay.smtp.session import Session
 from relay.submission import Submission
 from tests.support.backend import CLIENT
@@ -89,7 +90,8 @@ class Scene:
         )
         limit = LoginLimit(AuthLimit(), self.clock)
         authenticator = Authenticator(Accounts(Config()), limit, self.tokens, self.clock)  # type: ignore[arg-type]
-        self._submission = Submission(authenticator, Delivery(mailer, NoDrafts(), GraphConfig()), 110, self.clock)
+        delivery = Delivery(mailer, NoDrafts(), GraphConfig(), self.clock)
+        self._submission = Submission(authenticator, delivery, Resends(self.clock), 110, self.clock)
 
     def reply(self) -> str:
         """The answer to a message; and the session is still usable behind it."""
