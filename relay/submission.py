@@ -122,13 +122,13 @@ class Submission:
     def _not_delivered(self, attempt: _Attempt, fault: UpstreamError | ContentError) -> Reply:
         reply = outcome.data_reply(fault)
         facts: dict[str, object] = {"reason": str(fault)}
+        if isinstance(fault, UpstreamError):
+            facts |= {"attempts": fault.attempts, "possible_duplicate": fault.possible_duplicate or None}
         if isinstance(fault, GraphError):
             facts |= {
-                "attempts": fault.attempts,
                 "graph_request_id": fault.request_id or None,
                 "status": fault.status or None,
                 "graph_code": fault.code or None,
-                "possible_duplicate": fault.possible_duplicate or None,
             }
         elif isinstance(fault, TokenError):
             facts["entra_code"] = fault.entra_code or None

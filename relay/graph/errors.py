@@ -32,11 +32,17 @@ from typing import Any, ClassVar
 
 
 class UpstreamError(Exception):
-    """advice: one sentence for the log that says what is wrong and what to mend. Never holds upstream text."""
+    """advice: one sentence for the log that says what is wrong and what to mend. Never holds upstream text.
+
+    attempts: requests to Graph so far. possible_duplicate: one of them may have sent the message. Both are set by whom
+    it passes.
+    """
 
     def __init__(self, advice: str) -> None:
         super().__init__(advice)
         self.advice = advice
+        self.attempts = 0
+        self.possible_duplicate = False
 
 
 class TokenError(UpstreamError):
@@ -81,7 +87,6 @@ class GraphError(UpstreamError):
         self.request_id = request_id
         self.retry_after_s = retry_after_s
         self.attempts = 1
-        self.possible_duplicate = False
 
 
 class Unreachable(GraphError):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from relay.clock import Clock, Deadline
 from relay.credentials import Secret
-from relay.graph.errors import Congested, GraphError, NotAuthorized
+from relay.graph.errors import Congested, GraphError, NotAuthorized, TokenError
 from relay.graph.lanes import Lanes
 from relay.graph.retry import RetryPolicy, next_delay_s
 from relay.graph.tokens import TokenSource
@@ -61,8 +61,7 @@ class Tries:
         tries = 0
         token_renewed = False
         while True:
-            with errand.deadline.spending("token"):
-                token = self._tokens.get(errand.login, errand.deadline)
+            token = self._token(errand)
             tries += 1
             try:
                 return self._in_turn(errand, request, token)
@@ -85,6 +84,15 @@ class Tries:
                     errand.tries += 1
             with errand.deadline.spending("waited"):
                 self._clock.sleep(delay)
+
+    def _token(self, errand: Errand) -> Secret:
+        try:
+            with errand.deadline.spending("token"):
+                return self._tokens.get(errand.login, errand.deadline)
+        except TokenError as failure:  # it ends the errand, and what was in doubt before stays so
+            failure.attempts = errand.tries - 1
+            failure.possible_duplicate = errand.possible_duplicate
+            raise
 
     def _in_turn(self, errand: Errand, request: Callable[[Secret], T], token: Secret) -> T:
         if not errand.paced:

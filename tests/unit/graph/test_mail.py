@@ -151,6 +151,14 @@ def test_what_may_have_gone_stays_possible_to_the_end() -> None:
     assert not Scene(errors.ServerBusy(), errors.AccessDenied()).failing().possible_duplicate
 
 
+def test_a_doubt_outlives_a_missing_token() -> None:
+    scene = Scene(errors.OutcomeUnknown())
+    scene.clock.sleep = lambda seconds: setattr(scene.tokens, "fault", TokenUnavailable("busy"))  # type: ignore[method-assign]
+    with pytest.raises(TokenUnavailable) as caught:
+        scene.send()
+    assert (caught.value.attempts, caught.value.possible_duplicate) == (1, True)
+
+
 def test_a_retry_after_that_does_not_fit_is_answered_at_once() -> None:
     scene = Scene(errors.Throttled(retry_after_s=61), "never asked for")
     assert type(scene.failing()) is errors.Throttled
