@@ -15,6 +15,7 @@ import re
 import select
 import signal
 import smtplib
+import socket
 import sys
 import tempfile
 import threading
@@ -224,6 +225,9 @@ class Client:
         """Close without a word, but only where no answer has come by then."""
         if select.select([client.sock], [], [], fate.hang_up_after_s)[0]:
             return False
+        client.sock.shutdown(socket.SHUT_WR)
+        if select.select([client.sock], [], [], 0)[0]:  # it came in the very last moment, and counts as heard
+            return False
         fate.hung_up = True
         client.close()
         return True
@@ -254,6 +258,14 @@ def judge(fates: list[Fate], stage: Stage, arrivals: Counter[int]) -> Report:
             resends += "resend_of" in line
             found += "found_in_sent_items" in line
     twice = 0
+
+    def said(fate: Fate) -> str:
+        """What the logs know of it, for whoever has to find out."""
+        lines = [line for relay in stage.relays for line in relay.log() if line.get("sender") == fate.sender]
+        ids = {line["message_id"] for line in lines}
+        about = [line for relay in stage.relays for line in relay.log() if line.get("message_id") in ids]
+        return "".join(f"\n      {line}" for line in about)
+
     for fate in fates:
         count = arrivals[fate.number]
         in_the_air = bool(fate.lost & stage.killed)
@@ -268,7 +280,9 @@ def judge(fates: list[Fate], stage: Stage, arrivals: Counter[int]) -> Report:
         if count > 1:
             twice += 1
             if not in_the_air and not fate.forgotten and fate.sender not in doubtful:
-                faults.append(f"{fate.number}: arrived {count} times, hung up: {fate.hung_up}, tries: {fate.tries}")
+                faults.append(
+                    f"{fate.number}: arrived {count} times, hung up: {fate.hung_up}, tries: {fate.tries}{said(fate)}"
+                )
     return Report(
         faults,
         {
