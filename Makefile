@@ -7,7 +7,10 @@ CONSTRAINTS ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test lint format types check cover bench fuzz docs clean
+.PHONY: help run test lint format types check cover bench chaos fuzz docs clean
+
+SEED ?=
+CHAOS_ARGS ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -44,6 +47,9 @@ fuzz: $(VENV)/developed ## feed random octets to the SMTP side for FUZZ_SECONDS
 	@mkdir -p build/fuzz
 	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -print_final_stats=1 \
 		-artifact_prefix=build/ build/fuzz tests/fuzz/corpus
+
+chaos: $(VENV)/developed ## a thousand messages while everything fails; SEED=… repeats a run, CHAOS_ARGS=--short is for CI
+	$(BIN)/python tests/chaos/chaos.py $(addprefix --seed ,$(SEED)) $(CHAOS_ARGS)
 
 docs: $(VENV)/installed ## write conf/config.yaml and docs/configuration.md anew from the table of keys
 	$(BIN)/python packaging/make_config_docs.py

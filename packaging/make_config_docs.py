@@ -39,6 +39,7 @@ KINDS = {
     "path": "file",
     "mailbox": "mail address",
     "date": "YYYY-MM-DD",
+    "rate": "NUMBER/min, NUMBER/s or NUMBER/h",
     "table": "table",
     "tables": "list of tables",
 }

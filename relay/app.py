@@ -31,6 +31,7 @@ from relay.graph.client import GraphClient
 from relay.graph.entra import flow_of
 from relay.graph.errors import AppMisconfigured
 from relay.graph.http import EntraHttpClient, http_session
+from relay.graph.lanes import Lanes
 from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
@@ -40,6 +41,7 @@ from relay.health import Probe, own_login, watched
 from relay.identity import Client
 from relay.janitor import Janitor, Task
 from relay.loginlimit import LoginLimit
+from relay.resends import Resends
 from relay.smtp import tls
 from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
@@ -82,7 +84,9 @@ class _Generation:
     settings: SessionSettings
     accounts: Accounts
     tokens: TokenSource
+    mailer: Mailer
     large: LargeMail
+    lanes: Lanes
     submission: Submission
     http: tuple[requests.Session, ...]
     probe: Probe
@@ -110,6 +114,7 @@ class Relay:
         self._budget = Budget(config.limits.max_inflight_bytes)
         self._login_limit = LoginLimit(config.access.auth_limit, self._clock)
         self._threads = ThreadPool(_THREADS)
+        self._resends = Resends(self._clock)
         self._now = self._build(config)
         door = Door(
             admits=lambda address: self._now.accounts.admits(address),
@@ -154,6 +159,9 @@ class Relay:
                 Task("secret_expires", _DAY_S, self._warn_of_secret),
                 Task("status", _PURGE_EVERY_S, self._say_status),
                 Task("look_upstream", LOOK_EVERY_S, self._look_upstream),
+                Task("purge_denied_searches", _PURGE_EVERY_S, lambda: self._now.mailer.sent_items.purge()),
+                Task("purge_lanes", _PURGE_EVERY_S, lambda: self._now.lanes.purge()),
+                Task("purge_resends", _PURGE_EVERY_S, self._resends.purge),
             ),
             self._clock,
         )
@@ -237,19 +245,21 @@ class Relay:
         flow = flow_of(entra, EntraHttpClient(entra_session, entra.authority), guard)
         tokens = TokenSource(watched(flow.acquire, own_login(config), self._stats), clock)
         client = GraphClient(graph_session, graph.url, guard)
-        policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000)
-        mailer = Mailer(client, tokens, policy, clock)
-        large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes)
+        repeat_unknown = graph.ambiguous_outcome == "retry"
+        policy = RetryPolicy(graph.retry_attempts, graph.retry_initial_delay_ms / 1000, repeat_unknown)
+        lanes = Lanes(clock, graph.mailbox_concurrency, graph.mailbox_rate)
+        mailer = Mailer(client, tokens, policy, clock, lanes=lanes)
+        large = LargeMail(client, tokens, policy, clock, graph.single_request_limit_bytes, lanes=lanes)
         accounts = Accounts(config, _verify_in_thread)
         authenticator = Authenticator(accounts, self._login_limit, tokens, clock, self._stats)
         delivery = Delivery(mailer, large, graph, clock, self._in_thread)
-        submission = Submission(authenticator, delivery, graph.submit_timeout_s, clock, self._stats)
+        submission = Submission(authenticator, delivery, self._resends, graph.submit_timeout_s, clock, self._stats)
         settings = _session_settings(config, self._budget, self._stats)
         probe = Probe(config, tokens, graph_session, self._stats, clock)
         expires = config.entra.secret_expires
         self._stats.secret_expires = date.fromisoformat(expires) if expires else None
         http = (entra_session, graph_session)
-        return _Generation(config, settings, accounts, tokens, large, submission, http, probe)
+        return _Generation(config, settings, accounts, tokens, mailer, large, lanes, submission, http, probe)
 
     def _in_thread(self, work: Callable[[], Any]) -> Any:
         """What work gives, with the event loop going on meanwhile."""

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 
@@ -24,13 +26,23 @@ class Clock:
 
 
 class Deadline:
-    """A moment by which the answer must be there."""
+    """A moment by which the answer must be there. spent: where the time went, in seconds, by the name of the work."""
 
-    __slots__ = ("_at", "_clock")
+    __slots__ = ("_at", "_clock", "spent")
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
         self._at = clock.monotonic() + seconds
+        self.spent: dict[str, float] = {}
+
+    @contextmanager
+    def spending(self, name: str) -> Iterator[None]:
+        """Put the time within the block down to that name."""
+        start = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self.spent[name] = self.spent.get(name, 0.0) + self._clock.monotonic() - start
 
     def remaining(self) -> float:
         """Seconds left, never below zero."""

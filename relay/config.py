@@ -32,6 +32,7 @@ Kind = Literal[
     "url",  # https://HOST[:PORT]
     "path",  # a file that must be readable
     "mailbox",  # local-part@domain
+    "rate",  # NUMBER/min, or /s, /h
     "date",  # YYYY-MM-DD
     "table",  # a mapping of its own keys
     "tables",  # a list of such mappings
@@ -74,6 +75,19 @@ class ListenAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many in so many seconds."""
+
+    number: int
+    period_s: int
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds from one to the next."""
+        return self.period_s / self.number
 
 
 DEFAULT_ADDRESSES = (ListenAddress("127.0.0.1", 2526),)
@@ -283,11 +297,11 @@ class GraphConfig:
         unit="seconds", lowest=1, highest=3600)
     ambiguous_outcome: str = _key("ambiguous_outcome", "choice", "retry",
         "What to do after a failure behind which the message may have gone.",
-        choices=("retry", "give_up"), available=False)
+        choices=("retry", "give_up"))
     mailbox_concurrency: int = _key("mailbox_concurrency", "integer", 4,
-        "Requests at a time for one mailbox.", lowest=1, highest=64, available=False)
-    mailbox_rate: str = _key("mailbox_rate", "text", "",
-        "Pacing for one mailbox, such as 30/min; empty means none.", available=False)
+        "Requests at a time for one mailbox; Graph takes 4.", lowest=1, highest=64)
+    mailbox_rate: Rate | None = _key("mailbox_rate", "rate", None,
+        "Pacing for one mailbox, such as 30/min: messages leave evenly spaced; empty means none.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.clientcert import BadCertificate, read_client_certificate
-from relay.config import Key, Kind, ListenAddress, Network
+from relay.config import Key, Kind, ListenAddress, Network, Rate
 from relay.credentials import check_password_hash
 
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\]"
@@ -39,6 +39,9 @@ _BOOLEANS = {
     "n": False,
 }
 _SPELLINGS = {"warning": "warn"}  # azureSMTPwithOAuth takes both
+
+
+_PERIODS_S = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
 
 
 class BadValue(Exception):
@@ -281,6 +284,14 @@ def address_pattern(text: str) -> str:
     raise BadValue("must be an address, or *@example.com for a whole domain")
 
 
+def rate(text: str) -> Rate:
+    """30/min and the like."""
+    parts = re.fullmatch(r"([0-9]{1,6}) ?/ ?([a-z]+)", text.lower(), re.ASCII)
+    if parts is None or parts[2] not in _PERIODS_S or not int(parts[1]):
+        raise BadValue("must be a number of messages for a second, minute or hour, such as 30/min")
+    return Rate(int(parts[1]), _PERIODS_S[parts[2]])
+
+
 def date(text: str) -> str:
     """YYYY-MM-DD."""
     try:
@@ -310,6 +321,7 @@ _OF_KIND: dict[Kind, Parser] = {
     "path": readable,
     "mailbox": mailbox,
     "date": date,
+    "rate": rate,
 }
 _OF_KEY: dict[str, Parser] = {
     "oauth2_config.client_id": client_id,

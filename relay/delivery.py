@@ -15,6 +15,7 @@ from relay.graph.errors import GraphError, MailboxUnknown, SendAsDenied, TooLarg
 from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
+from relay.graph.sentitems import SentCopy
 from relay.identity import Identity, is_allowed
 from relay.message.address import canonical
 from relay.message.form import KEPT_COPY, Form, choose_form
@@ -115,6 +116,9 @@ class Delivery:
             raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
         if message.from_ and not is_allowed(from_.addr, identity.allowed_from):
             raise SenderNotAllowed("the From header is not in allowed_from")
+        if not message.message_id:  # by it the message is found again; the same for all tries
+            domain = account.mailbox.rpartition("@")[2]
+            message = dataclasses.replace(message, message_id=f"<{envelope.message_id}@{domain}>")
         recipients = partition(envelope.forward_paths, message)
         return _Mail(envelope.message_id, content, message, recipients, from_, identity, account.mailbox)
 
@@ -134,7 +138,13 @@ class Delivery:
         content_type = _CONTENT_TYPES[account.form]
         try:
             return self._mailer.send(
-                mail.mailbox, content, content_type, mail.identity.login, deadline, mail.message_id
+                mail.mailbox,
+                content,
+                content_type,
+                mail.identity.login,
+                deadline,
+                mail.message_id,
+                copy=self._copy(mail) if account.form == "mime" or self._config.save_to_sent else None,
             )
         except TooLarge:
             if not mail.message.attachments or _is_sealed(mail.message):  # a draft would be as large, or broken
@@ -142,6 +152,12 @@ class Delivery:
         receipt = self._send_large(mail, len(content), deadline, account)
         self._large.lower_limit(len(content), mail.message_id)
         return receipt
+
+    def _copy(self, mail: _Mail) -> SentCopy:
+        """By what the copy in Sent Items is known."""
+        named = mail.recipients
+        addresses = (address.addr.casefold() for address in (*named.to, *named.cc, *named.bcc))
+        return SentCopy(mail.message.message_id, frozenset(addresses), self._clock.now())
 
     def _written(self, mail: _Mail, form: Form, reason: str, account: Account) -> Content:
         """The body of a sendMail request in this form, which the log line then names."""

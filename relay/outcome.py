@@ -32,6 +32,7 @@ DATA_REPLIES: dict[type[Exception], Reply] = {
     graph.ServerBusy: replies.DELIVERY_UNREACHABLE,
     graph.ItemNotFound: replies.DELIVERY_UNREACHABLE,
     graph.Throttled: replies.DELIVERY_THROTTLED,
+    graph.Congested: replies.DELIVERY_THROTTLED,
     graph.NotAuthorized: replies.DELIVERY_NOT_AUTHORIZED,
     graph.AccessDenied: replies.DELIVERY_DENIED,
     graph.SendAsDenied: replies.SEND_AS_DENIED,
@@ -62,4 +63,5 @@ def auth_reply(fault: graph.TokenError, *, fallback: bool) -> Reply:
 
 def data_reply(fault: Exception) -> Reply:
     """The answer to the message data."""
-    return DATA_REPLIES.get(type(fault), replies.DELIVERY_INTERNAL_FAULT)
+    known = (DATA_REPLIES[kind] for kind in type(fault).__mro__ if kind in DATA_REPLIES)
+    return next(known, replies.DELIVERY_INTERNAL_FAULT)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay import outcome
@@ -13,6 +14,7 @@ from relay.delivery import Account, Delivery
 from relay.graph.errors import GraphError, TokenError, UpstreamError
 from relay.identity import Client, Credentials, Identity
 from relay.message.model import ContentError
+from relay.resends import Resends, StillOnItsWay
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
@@ -29,6 +31,7 @@ class _Attempt:
     identity: Identity
     client: Client
     size_bytes: int
+    deadline: Deadline
     started: float
     account: Account = field(default_factory=Account)
 
@@ -40,12 +43,14 @@ class Submission:
         self,
         authenticator: Authenticator,
         delivery: Delivery,
+        resends: Resends,
         submit_timeout_s: float,
         clock: Clock,
         stats: Stats | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._delivery = delivery
+        self._resends = resends
         self._timeout_s = submit_timeout_s
         self._clock = clock
         self._stats = stats or Stats(clock)
@@ -56,12 +61,44 @@ class Submission:
             return self._authenticator.anonymous(client)
         return self._authenticator.log_in(credentials, client)
 
-    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
         """Deliver, and say how it went. Never raises for what can happen; a bug is a 451 and a traceback in the log."""
-        attempt = _Attempt(envelope, identity, client, len(content), self._clock.monotonic())
         deadline = Deadline(self._clock, self._timeout_s)
+        attempt = _Attempt(envelope, identity, client, len(content), deadline, self._clock.monotonic())
+        reply = replies.DELIVERY_INTERNAL_FAULT
         try:
-            receipt = self._delivery.deliver(envelope, content, identity, deadline, attempt.account)
+            parts = _parts(envelope, content, identity)
+            with deadline.spending("waited"):
+                earlier = self._resends.begin(envelope.message_id, parts, gone, deadline)
+            reply = self._answer_resend(attempt, earlier) if earlier else self._deliver(attempt, content)
+        except StillOnItsWay:
+            reply = replies.DELIVERY_UNREACHABLE
+            reason = "the same message came before and is still on its way; its client hung up and sent it again"
+            self._log_line("deferred", attempt, reply, {"reason": reason})
+        finally:
+            self._resends.settled(envelope.message_id, delivered=reply.code == 250)
+        return reply
+
+    def answered(self, envelope: Envelope, client: Client, *, heard: bool) -> None:
+        """Follows each submit(). heard: the client was there to take the reply."""
+        if self._resends.answered(envelope.message_id, heard=heard):
+            log.info(
+                "client_hung_up",
+                extra={
+                    "message_id": envelope.message_id,
+                    "session": client.session,
+                    "client": client.address,
+                    "reason": "before its 250; if it sends the same message again within ten minutes, that one gets "
+                    "its 250 without a second delivery",
+                },
+            )
+
+    def _deliver(self, attempt: _Attempt, content: bytes) -> Reply:
+        envelope, client = attempt.envelope, attempt.client
+        try:
+            receipt = self._delivery.deliver(envelope, content, attempt.identity, attempt.deadline, attempt.account)
         except (UpstreamError, ContentError) as fault:
             return self._not_delivered(attempt, fault)
         except Exception:  # nothing was answered yet: the client keeps its message and tries again
@@ -74,20 +111,27 @@ class Submission:
             "attempts": receipt.attempts,
             "graph_request_id": receipt.request_id,
             "possible_duplicate": receipt.possible_duplicate or None,
+            "found_in_sent_items": receipt.found or None,
         }
         self._log_line("delivered", attempt, reply, facts)
+        return reply
+
+    def _answer_resend(self, attempt: _Attempt, earlier: str) -> Reply:
+        """The client's own re-send of a message that was delivered: the answer that it missed."""
+        reply = replies.queued(attempt.envelope.message_id)
+        self._log_line("delivered", attempt, reply, {"form": None, "resend_of": earlier})
         return reply
 
     def _not_delivered(self, attempt: _Attempt, fault: UpstreamError | ContentError) -> Reply:
         reply = outcome.data_reply(fault)
         facts: dict[str, object] = {"reason": str(fault)}
+        if isinstance(fault, UpstreamError):
+            facts |= {"attempts": fault.attempts, "possible_duplicate": fault.possible_duplicate or None}
         if isinstance(fault, GraphError):
             facts |= {
-                "attempts": fault.attempts,
                 "graph_request_id": fault.request_id or None,
                 "status": fault.status or None,
                 "graph_code": fault.code or None,
-                "possible_duplicate": fault.possible_duplicate or None,
             }
         elif isinstance(fault, TokenError):
             facts["entra_code"] = fault.entra_code or None
@@ -116,6 +160,7 @@ class Submission:
             "form_reason": account.form_reason or None,
             "attempts": 0,
             "duration_ms": round((self._clock.monotonic() - attempt.started) * 1000, 1),
+            **{f"{name}_ms": round(seconds * 1000, 1) for name, seconds in attempt.deadline.spent.items()},
             "reply": str(reply),
             "rewritten_from": account.rewritten_from or None,
             "not_carried": list(account.not_carried) or None,
@@ -125,3 +170,9 @@ class Submission:
         self._stats.message(event, line_facts, attempt.envelope.forward_paths)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("subject", extra={**names, "subject": account.subject})
+
+
+def _parts(envelope: Envelope, content: bytes, identity: Identity) -> list[bytes]:
+    """What makes a message the same as another: session user, envelope and octets."""
+    words = (identity.user, envelope.reverse_path, *envelope.forward_paths)
+    return [*(word.encode("utf-8", "surrogatepass") for word in words), content]

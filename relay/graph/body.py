@@ -39,7 +39,19 @@ class Content:
         return b"".join(self)
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        """The octets from the first to the last in handy pieces, none of them empty."""
+        """The octets from the first to the last in handy pieces, none of them empty: small ones go out as one."""
+        waiting: list[bytes | memoryview] = []
+        room = _PIECE
+        for piece in self._cut():
+            if len(piece) > room:
+                yield b"".join(waiting) if len(waiting) > 1 else waiting[0]
+                waiting, room = [], _PIECE
+            waiting.append(piece)
+            room -= len(piece)
+        if waiting:
+            yield b"".join(waiting) if len(waiting) > 1 else waiting[0]
+
+    def _cut(self) -> Iterator[bytes | memoryview]:
         for piece in self.pieces:
             if isinstance(piece, Base64):
                 for octets in _cut(piece.octets, _PIECE // 4 * 3):  # whole groups of three: no padding in between

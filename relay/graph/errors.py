@@ -12,6 +12,7 @@ UpstreamError
      ├─ StepUnclear                 the same behind a step that sends nothing: a draft, an upload
      ├─ ServerBusy                  503 and its like
      ├─ Throttled                   429, 509, over the mailbox's concurrency
+     ├─ Congested                   not asked at all: the mailbox's turn would come too late
      ├─ NotAuthorized               401, or a claims challenge: the token
      ├─ AccessDenied                403
      ├─ SendAsDenied                403 ErrorSendAsDenied
@@ -31,11 +32,17 @@ from typing import Any, ClassVar
 
 
 class UpstreamError(Exception):
-    """advice: one sentence for the log that says what is wrong and what to mend. Never holds upstream text."""
+    """advice: one sentence for the log that says what is wrong and what to mend. Never holds upstream text.
+
+    attempts: requests to Graph so far. possible_duplicate: one of them may have sent the message. Both are set by whom
+    it passes.
+    """
 
     def __init__(self, advice: str) -> None:
         super().__init__(advice)
         self.advice = advice
+        self.attempts = 0
+        self.possible_duplicate = False
 
 
 class TokenError(UpstreamError):
@@ -79,8 +86,6 @@ class GraphError(UpstreamError):
         self.code = code
         self.request_id = request_id
         self.retry_after_s = retry_after_s
-        self.attempts = 0  # requests made until it was raised; who makes them counts
-        self.possible_duplicate = False
 
 
 class Unreachable(GraphError):
@@ -107,6 +112,10 @@ class ServerBusy(GraphError):
 class Throttled(GraphError):
     transient = True
     default_advice = "Graph throttles this mailbox; spread the load over time or over several mailboxes"
+
+
+class Congested(GraphError):
+    default_advice = "too many messages wait for this mailbox; spread the load over time or over several mailboxes"
 
 
 class NotAuthorized(GraphError):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +14,16 @@ from requests.adapters import HTTPAdapter
 
 CONNECT_TIMEOUT_S = 10.0
 ENTRA_READ_TIMEOUT_S = 20.0
+
+
+# A firewall forgets a connection that rests, and says nothing: the next request would run into its timeout, and the
+# message might have gone. Probes keep it in memory, or end the connection, which the pool then sees and drops.
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)  # by the system
+]
+_NO_DELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # urllib3's own default, which ours replace
 
 
 Observe = Callable[[int, float], None]
@@ -42,11 +53,17 @@ def http_session(
 
 
 class _ObservedAdapter(HTTPAdapter):
-    """Times each request, up to the head of its answer."""
+    """Times each request, up to the head of its answer. Connections are probed while they rest (TCP keep-alive)."""
 
     def __init__(self, observe: Observe, **settings: Any) -> None:
         self._observe = observe
         super().__init__(**settings)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         began = time.perf_counter()

@@ -16,6 +16,7 @@ from relay.graph.body import Content
 from relay.graph.client import GraphClient
 from relay.graph.draft import Draft
 from relay.graph.errors import AccessDenied, TooLarge
+from relay.graph.lanes import Lanes
 from relay.graph.mail import Receipt
 from relay.graph.payload import draft_json
 from relay.graph.retry import RetryPolicy
@@ -46,11 +47,12 @@ class LargeMail:
         clock: Clock,
         single_request_limit_bytes: int,
         draw: Callable[[], float] = random.random,
+        lanes: Lanes | None = None,
     ) -> None:
         self.limit_bytes = single_request_limit_bytes  # what one sendMail holds, as far as is known
         self._configured_bytes = single_request_limit_bytes
         self._client = client
-        self._tries = Tries(tokens, policy, clock, draw)
+        self._tries = Tries(tokens, policy, clock, draw, lanes)
         self._clock = clock
         self._denied: dict[str, float] = {}  # mailbox → until when it is not asked for
 

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.clock import Clock, Deadline
+from relay.credentials import Secret
 from relay.graph.body import Content
 from relay.graph.client import GraphClient
-from relay.graph.retry import RetryPolicy
+from relay.graph.errors import GraphError, UpstreamError
+from relay.graph.lanes import Lanes
+from relay.graph.retry import UNKNOWN_OUTCOME_WAIT_S, RetryPolicy
+from relay.graph.sentitems import SentCopy, SentItems
 from relay.graph.tokens import TokenSource
 from relay.graph.tries import Errand, Tries
 from relay.identity import Credentials
@@ -27,6 +31,7 @@ class Receipt:
     request_id: str
     attempts: int
     possible_duplicate: bool
+    found: bool = False  # its answer was unclear, and the message was found in Sent Items
 
 
 class Mailer:
@@ -39,9 +44,12 @@ class Mailer:
         policy: RetryPolicy,
         clock: Clock,
         draw: Callable[[], float] = random.random,
+        lanes: Lanes | None = None,
     ) -> None:
+        self.sent_items = SentItems(client, clock)
         self._client = client
-        self._tries = Tries(tokens, policy, clock, draw)
+        self._clock = clock
+        self._tries = Tries(tokens, policy, clock, draw, lanes)
 
     def send(
         self,
@@ -51,11 +59,47 @@ class Mailer:
         login: Credentials,
         deadline: Deadline,
         message_id: str,
+        *,
+        copy: SentCopy | None = None,
     ) -> Receipt:
-        """Until Graph takes it, or there is no use in trying again. Raises GraphError (with attempts), TokenError."""
+        """Until Graph takes it, or there is no use in trying again. Raises GraphError (with attempts), TokenError.
+
+        copy: by what the message is known in Sent Items, None where none is kept there. Behind an unclear answer it is
+        looked for before anything is sent again, and before the client is told to come again.
+        """
         errand = Errand(mailbox, login, deadline, message_id)
-        request_id = self._tries.run(
-            errand,
-            lambda token: self._client.send_mail(mailbox, content, content_type, token, deadline.remaining()),
-        )
-        return Receipt(request_id, errand.tries, errand.possible_duplicate)
+        unclear: list[float] = []  # when an answer was
+
+        def request(token: Secret) -> str | None:
+            if unclear and copy is not None and self.sent_items.holds(errand, copy, token):
+                return None
+            try:
+                return self._client.send_mail(mailbox, content, content_type, token, deadline.remaining())
+            except GraphError as failure:
+                if failure.may_have_been_sent:
+                    unclear.append(self._clock.monotonic())
+                raise
+
+        try:
+            request_id = self._tries.run(errand, request)
+        except UpstreamError:
+            if not unclear or copy is None or not self._found_at_last(errand, copy, unclear[-1]):
+                raise
+            request_id = None
+        if request_id is None:
+            # Only one request can have sent it. With two unclear ones, the copy may be of either or of both.
+            errand.possible_duplicate = len(unclear) > 1
+        return Receipt(request_id or "", errand.tries, errand.possible_duplicate, found=request_id is None)
+
+    def _found_at_last(self, errand: Errand, copy: SentCopy, unclear_at: float) -> bool:
+        """Whether it lies in Sent Items after all. Takes the 5 s that it may need to get there, if there is time."""
+        wait_s = max(unclear_at + UNKNOWN_OUTCOME_WAIT_S - self._clock.monotonic(), 0.0)
+        if not self.sent_items.may_look(errand.mailbox, copy) or wait_s >= errand.deadline.remaining():
+            return False
+        with errand.deadline.spending("waited"):
+            self._clock.sleep(wait_s)
+        look = Errand(errand.mailbox, errand.login, errand.deadline, errand.message_id, paced=True)
+        try:
+            return self._tries.run(look, lambda token: self.sent_items.holds(look, copy, token))
+        except UpstreamError:
+            return False

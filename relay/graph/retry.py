@@ -16,6 +16,7 @@ UNKNOWN_OUTCOME_WAIT_S = 5.0
 class RetryPolicy:
     attempts: int
     initial_delay_s: float
+    repeat_unknown: bool = True  # ambiguous_outcome: also behind a failure after which the message may have gone
 
 
 def next_delay_s(tries: int, failure: GraphError, left_s: float, policy: RetryPolicy, draw: float) -> float | None:
@@ -27,6 +28,8 @@ def next_delay_s(tries: int, failure: GraphError, left_s: float, policy: RetryPo
     Source: RFC 9110 §10.2.3 (Retry-After); docs/design.md, "Retries".
     """
     if not failure.transient or tries >= policy.attempts:
+        return None
+    if failure.may_have_been_sent and not policy.repeat_unknown:
         return None
     exponential = policy.initial_delay_s * 2.0 ** min(tries - 1, 30)
     delay = min(exponential * (1 + draw / 4), LONGEST_WAIT_S)

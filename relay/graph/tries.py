@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests for one message: tokens, tries and waits. Knows when to repeat a request, and not what is in it."""
+"""Requests for one message: tokens, turns, tries and waits. Knows when to repeat a request, and not what is in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from relay.clock import Clock, Deadline
 from relay.credentials import Secret
-from relay.graph.errors import GraphError, NotAuthorized
+from relay.graph.errors import Congested, GraphError, NotAuthorized, TokenError
+from relay.graph.lanes import Lanes
 from relay.graph.retry import RetryPolicy, next_delay_s
 from relay.graph.tokens import TokenSource
 from relay.identity import Credentials
@@ -31,6 +32,7 @@ class Errand:
     message_id: str
     tries: int = 1  # one more for each request that was repeated
     possible_duplicate: bool = False
+    paced: bool = False  # mailbox_rate counts messages, not requests
 
 
 class Tries:
@@ -42,7 +44,10 @@ class Tries:
         policy: RetryPolicy,
         clock: Clock,
         draw: Callable[[], float] = random.random,
+        lanes: Lanes | None = None,
     ) -> None:
+        """lanes: shared by all that go to the same Graph; None makes lanes for this one alone."""
+        self._lanes = lanes or Lanes(clock)
         self._tokens = tokens
         self._policy = policy
         self._clock = clock
@@ -56,13 +61,14 @@ class Tries:
         tries = 0
         token_renewed = False
         while True:
-            token = self._tokens.get(errand.login, errand.deadline)
+            token = self._token(errand)
             tries += 1
             try:
-                return request(token)
+                return self._in_turn(errand, request, token)
             except GraphError as failure:
                 errand.possible_duplicate |= failure.may_have_been_sent
-                failure.attempts, failure.possible_duplicate = errand.tries, errand.possible_duplicate
+                failure.possible_duplicate = errand.possible_duplicate
+                failure.attempts = errand.tries - isinstance(failure, Congested)
                 if isinstance(failure, NotAuthorized) and not token_renewed:
                     self._tokens.revoke(errand.login, token)
                     token_renewed = True
@@ -76,7 +82,25 @@ class Tries:
                 _log_retry(failure, errand, delay)
                 if not isinstance(failure, NotAuthorized):
                     errand.tries += 1
-            self._clock.sleep(delay)
+            with errand.deadline.spending("waited"):
+                self._clock.sleep(delay)
+
+    def _token(self, errand: Errand) -> Secret:
+        try:
+            with errand.deadline.spending("token"):
+                return self._tokens.get(errand.login, errand.deadline)
+        except TokenError as failure:  # it ends the errand, and what was in doubt before stays so
+            failure.attempts = errand.tries - 1
+            failure.possible_duplicate = errand.possible_duplicate
+            raise
+
+    def _in_turn(self, errand: Errand, request: Callable[[Secret], T], token: Secret) -> T:
+        if not errand.paced:
+            with errand.deadline.spending("waited"):
+                self._lanes.pace(errand.mailbox, errand.deadline)
+            errand.paced = True
+        with self._lanes.turn(errand.mailbox, errand.deadline), errand.deadline.spending("graph"):
+            return request(token)
 
 
 def _log_retry(failure: GraphError, errand: Errand, delay: float) -> None:

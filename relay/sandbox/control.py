@@ -34,6 +34,10 @@ class Stats:
             self._concurrent[mailbox] += 1
             self.max_concurrent[mailbox] = max(self.max_concurrent[mailbox], self._concurrent[mailbox])
 
+    def running(self, mailbox: str) -> int:
+        """How many requests for a mailbox there are now."""
+        return self._concurrent[mailbox]
+
     def ended(self, mailbox: str, kind: str, status: int) -> None:
         if mailbox:
             self._concurrent[mailbox] -= 1

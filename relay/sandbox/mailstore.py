@@ -28,6 +28,8 @@ class Item:
     is_draft: bool = True
     immutable: bool = False
     internet_message_id: str = ""
+    sent_at: str = ""
+    recipients: dict[str, list[str]] = field(default_factory=dict)  # of what was sent, by the name of their property
     octets: int = 0  # of the HTTP bodies that made it
 
     def shown(self, names: list[str] | None) -> JsonObject:
@@ -38,6 +40,10 @@ class Item:
             "subject": self.message.get("subject") or "",
             "hasAttachments": bool(self.attachments),
         }
+        if self.sent_at:
+            resource["sentDateTime"] = self.sent_at
+        for name, addresses in self.recipients.items():
+            resource[name] = [{"emailAddress": {"name": address, "address": address}} for address in addresses]
         chosen = resource if names is None else {name: value for name, value in resource.items() if name in names}
         return {"@odata.etag": 'W/"CQAAAA=="', "id": self.id, **chosen}
 
@@ -108,6 +114,12 @@ class MailStore:
         message = {name: value for name, value in (captured.message or {}).items() if name != "attachments"}
         item = Item(id=_new_id(), mailbox=captured.mailbox.casefold(), message=message, mime=captured.mime)
         item.internet_message_id = _internet_message_id(item)
+        item.sent_at = captured.received_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        item.recipients = {
+            "toRecipients": list(captured.to),
+            "ccRecipients": list(captured.cc),
+            "bccRecipients": list(captured.bcc),
+        }
         item.is_draft, item.mime = False, None
         self._items[item.id] = item
         self._trim()

@@ -26,6 +26,7 @@ class SandboxSettings:
     control: bool = False  # the /_sandbox/ endpoints
     save_dir: Path | None = None  # where each message is kept as a file
     mailboxes: frozenset[str] | None = None  # None: any mailbox exists
+    mailbox_concurrency: int = 0  # one more request at a time for a mailbox is throttled; 0: no limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from relay.sandbox.control import KEPT_MESSAGES, Control, Stats
 from relay.sandbox.entra import Entra, requested_user
 from relay.sandbox.faults import Fault, Faults
 from relay.sandbox.graph import Graph
+from relay.sandbox.graph_errors import error_answer as graph_error_answer
 from relay.sandbox.model import Answer, Request, SandboxSettings
 from relay.sandbox.routes import (
     CONTROL,
@@ -172,6 +173,10 @@ class Sandbox:
         if self.faults.resets_before_body(route.kind, names):
             handler.abort()
         request = replace(request, body=handler.read_body())
+        most = self._settings.mailbox_concurrency
+        if most and route.mailbox_at >= 0 and self.stats.running(names[0]) > most:
+            text = "Application is over its MailboxConcurrency limit."
+            return graph_error_answer(request, self._clock.now(), 429, "ApplicationThrottled", text), 0.0
         if route.kind == "token":
             names = [requested_user(request)]
         verdict = self.faults.take(route.kind, names)

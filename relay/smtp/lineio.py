@@ -232,6 +232,23 @@ class LineIO:
         """`TLSv1.3`, or empty without TLS."""
         return self._socket.version() or "" if isinstance(self._socket, ssl.SSLSocket) else ""
 
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection, with nothing more to say. Does not wait.
+
+        Whatever has come meanwhile is read into the buffer instead of being peeked at: over TLS only reading tells an
+        end from a record. A command behind the message, such as a pipelined QUIT, belongs to a client that is there.
+        """
+        if self._at < len(self._buffer):
+            return False
+        try:
+            self._socket.settimeout(0)
+            self._buffer, self._at = self._socket.recv(_PIECE), 0
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except (OSError, ValueError):
+            return True
+        return not self._buffer
+
     def hang_up(self) -> None:
         """End it from another greenlet: whoever reads here gets Disconnected."""
         self._end_tls()

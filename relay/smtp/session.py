@@ -52,8 +52,14 @@ class Backend(Protocol):
         """Who this is; None asks for a client that did not log in. Raises Reject (530, 535, 454)."""
         ...
 
-    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
-        """Deliver, and say how it went. Never raises for what can happen."""
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
+        """Deliver, and say how it went. Never raises for what can happen. gone: has the client hung up by now?"""
+        ...
+
+    def answered(self, envelope: Envelope, client: Client, *, heard: bool) -> None:
+        """Follows each submit(). heard: the client was there to take the reply."""
         ...
 
 
@@ -110,6 +116,7 @@ class Session:
         self._settings = settings
         self._identity: Identity | None = None
         self._transaction: Transaction | None = None
+        self._unanswered: Envelope | None = None  # submitted, and the reply has not left yet
         self._implicit_tls = implicit_tls
         self._in_tls = False
         self._greeted = False
@@ -154,6 +161,8 @@ class Session:
             self._farewell(replies.INTERNAL_FAULT)
         finally:
             self._drop_transaction()
+            if self._unanswered is not None:
+                self._backend.answered(self._unanswered, self.client, heard=False)
 
     def close(self) -> None:
         """The end of the connection, once run() is over."""
@@ -205,6 +214,8 @@ class Session:
         except Reject as refusal:
             reply = refusal.reply
         self.write_reply(reply)
+        if self._unanswered is not None:
+            self._hand_over(self._unanswered)
         if reply is replies.START_TLS:
             self._start_tls()
 
@@ -329,7 +340,7 @@ class Session:
         self.write_reply(replies.START_DATA)
         try:
             content = self._io.read_data(self._settings.max_message_bytes, transaction.reservation)
-            return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
+            return self._submit(transaction, content)
         except DataRefused as refusal:
             reply = replies.TOO_LARGE if isinstance(refusal, DataTooLarge) else replies.NO_ROOM
             return self._refused(transaction, reply, refusal.size)
@@ -356,9 +367,23 @@ class Session:
         content = bytes(transaction.chunks)
         transaction.chunks.clear()
         try:
-            return self._backend.submit(transaction.envelope(), content, transaction.identity, self.client)
+            return self._submit(transaction, content)
         finally:
             self._drop_transaction()
+
+    def _submit(self, transaction: Transaction, content: bytes) -> Reply:
+        self._unanswered = envelope = transaction.envelope()
+        return self._backend.submit(envelope, content, transaction.identity, self.client, self._io.is_gone)
+
+    def _hand_over(self, envelope: Envelope) -> None:
+        """Send the reply to the message now, and tell the backend whether anybody was there to take it.
+
+        Writing to a connection that the client has closed mostly succeeds, so it is asked for first.
+        """
+        heard = not self._io.is_gone()
+        self._io.flush()
+        self._unanswered = None
+        self._backend.answered(envelope, self.client, heard=heard)
 
     def _chunk_refusal(self, transaction: Transaction | None, size: int) -> Reply | None:
         """Why a chunk of that size cannot be taken; its octets are read and dropped then."""

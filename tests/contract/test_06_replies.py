@@ -17,10 +17,12 @@ from relay.config import AuthLimit, Config, GraphConfig
 from relay.credentials import Secret
 from relay.delivery import Delivery
 from relay.graph.client import GraphClient
+from relay.graph.errors import TooLarge
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
 from relay.identity import Credentials
 from relay.loginlimit import LoginLimit
+from relay.resends import Resends
 from relay.smtp.session import Session
 from relay.submission import Submission
 from tests.support.backend import CLIENT
@@ -67,6 +69,15 @@ class Http:
         return response
 
 
+class NoDrafts:
+    """The large path, closed."""
+
+    limit_bytes = 4_000_000
+
+    def send(self, *_: Any) -> Any:
+        raise TooLarge
+
+
 class Scene:
     def __init__(self, *answers: Answer, retry_attempts: int = 3) -> None:
         self.clock = FakeClock()
@@ -82,7 +93,7 @@ class Scene:
         authenticator = Authenticator(Accounts(Config()), limit, self.tokens, self.clock)  # type: ignore[arg-type]
         config = GraphConfig()
         delivery = Delivery(mailer, no_large_mail(config, self.clock), config, self.clock)
-        self._submission = Submission(authenticator, delivery, 110, self.clock)
+        self._submission = Submission(authenticator, delivery, Resends(self.clock), 110, self.clock)
 
     def reply(self) -> str:
         """The answer to a message; and the session is still usable behind it."""

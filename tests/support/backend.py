@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.credentials import Secret
@@ -47,6 +48,7 @@ class MemoryBackend:
         self.logins: list[Credentials | None] = []
         self.outcomes: deque[Reply | Exception] = deque()
         self.deliveries: list[Delivery] = []
+        self.heard: list[bool] = []  # of each reply to a message: whether the client was there to take it
 
     def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
         self.logins.append(credentials)
@@ -61,7 +63,13 @@ class MemoryBackend:
             raise Reject(replies.AUTH_REFUSED)
         return Identity(credentials.user, "scanner@example.com", credentials, **self._allowed)
 
-    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+    def answered(self, envelope: Envelope, client: Client, *, heard: bool) -> None:
+        assert client is self.deliveries[-1].client
+        self.heard.append(heard)
+
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
         self.deliveries.append(Delivery(envelope, content, identity, client))
         outcome = self.outcomes.popleft() if self.outcomes else replies.queued("MESSAGE1")
         if isinstance(outcome, Exception):

@@ -18,6 +18,7 @@ from relay.graph.errors import SendAsDenied
 from relay.graph.large import LargeMail
 from relay.graph.mail import Receipt
 from relay.graph.retry import RetryPolicy
+from relay.graph.sentitems import SentCopy
 from relay.identity import Credentials, Identity
 from relay.sandbox.capture import Captured, Origin
 from relay.sandbox.rules import read_json_form, read_mime_form
@@ -38,7 +39,15 @@ class SandboxMailer:
         self.captured: list[Captured] = []
 
     def send(
-        self, mailbox: str, content: Content, content_type: str, login: Credentials, deadline: Deadline, message_id: str
+        self,
+        mailbox: str,
+        content: Content,
+        content_type: str,
+        login: Credentials,
+        deadline: Deadline,
+        message_id: str,
+        *,
+        copy: SentCopy | None,
     ) -> Receipt:
         origin = Origin(
             mailbox=mailbox,

@@ -42,6 +42,8 @@ class SegmentSocket:
         """Nobody reads here any more."""
 
     def recv(self, size: int, /) -> bytes:
+        if self._timeout_s == 0 and (self._segments or self._ending is TimeoutError):
+            raise BlockingIOError  # whoever does not wait finds that nothing has come yet
         if self._segments:
             segment = self._segments.pop(0)
             if len(segment) > size:

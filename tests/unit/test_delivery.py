@@ -179,7 +179,7 @@ class DenyingMailer:
     def __init__(self) -> None:
         self.mailboxes: list[str] = []
 
-    def send(self, mailbox: str, *_: object) -> Receipt:
+    def send(self, mailbox: str, *_: object, copy: object) -> Receipt:
         self.mailboxes.append(mailbox)
         raise SendAsDenied(status=403)
 

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RANKS = {
     0: "relay config credentials vault clock logs stats janitor identity clientcert service arguments",
-    1: "configfile configcrypt configyaml configvalue admin accounts loginlimit selfsigned smtp message graph sandbox"
-    " serviceunit",
+    1: "configfile configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp message graph"
+    " sandbox serviceunit",
     2: "outcome health",
     3: "authentication delivery",
     4: "submission",

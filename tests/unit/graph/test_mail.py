@@ -151,6 +151,14 @@ def test_what_may_have_gone_stays_possible_to_the_end() -> None:
     assert not Scene(errors.ServerBusy(), errors.AccessDenied()).failing().possible_duplicate
 
 
+def test_a_doubt_outlives_a_missing_token() -> None:
+    scene = Scene(errors.OutcomeUnknown())
+    scene.clock.sleep = lambda seconds: setattr(scene.tokens, "fault", TokenUnavailable("busy"))  # type: ignore[method-assign]
+    with pytest.raises(TokenUnavailable) as caught:
+        scene.send()
+    assert (caught.value.attempts, caught.value.possible_duplicate) == (1, True)
+
+
 def test_a_retry_after_that_does_not_fit_is_answered_at_once() -> None:
     scene = Scene(errors.Throttled(retry_after_s=61), "never asked for")
     assert type(scene.failing()) is errors.Throttled
@@ -177,7 +185,7 @@ def test_retries_are_logged_without_secrets() -> None:
     with all_records() as records:
         scene.send()
     check_records(records)
-    (record,) = records
+    (record,) = [record for record in records if record.getMessage() == "graph_retry"]
     facts = record.__dict__
     assert (facts["message_id"], facts["status"], facts["graph_code"]) == ("MESSAGE1", 429, "ApplicationThrottled")
     assert (facts["graph_request_id"], facts["delay_s"], facts["attempts"]) == ("id-1", 2, 1)

@@ -87,3 +87,9 @@ def test_what_always_holds(
     assert delay >= (retry_after_s or 0)
     assert delay >= 5 or not kind.may_have_been_sent
     assert delay <= max(10, retry_after_s or 0) <= 60
+
+
+def test_give_up_where_the_message_may_have_gone() -> None:
+    policy = RetryPolicy(3, 0.5, repeat_unknown=False)
+    assert next_delay_s(1, errors.OutcomeUnknown(), 100, policy, 0) is None
+    assert next_delay_s(1, errors.ServerBusy(), 100, policy, 0) == 0.5

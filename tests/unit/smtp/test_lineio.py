@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from relay.clock import Deadline
+from relay.clock import Clock, Deadline
+from relay.selfsigned import write_pair
+from relay.smtp import tls
 from relay.smtp.lineio import (
     DataTooLarge,
     Disconnected,
@@ -247,3 +253,77 @@ def test_a_client_that_is_gone_before_the_handshake_is_not_in_tls() -> None:
         with pytest.raises(TlsFailed):
             io.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         io.close()
+
+
+# Has the client gone?
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[LineIO, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    clock = Clock()
+    with ours, theirs:
+        yield LineIO(ours, clock, 5, Deadline(clock, 60)), theirs
+
+
+def test_a_client_that_waits_is_there(pair: tuple[LineIO, socket.socket]) -> None:
+    line_io, _ = pair
+    assert not line_io.is_gone()
+
+
+def test_a_client_that_has_closed_is_gone(pair: tuple[LineIO, socket.socket]) -> None:
+    line_io, client = pair
+    client.close()
+    assert line_io.is_gone()
+    assert line_io.is_gone()
+    with pytest.raises(Disconnected):
+        line_io.read_line()
+
+
+def test_what_is_read_on_the_way_is_not_lost(pair: tuple[LineIO, socket.socket]) -> None:
+    """A pipelined command, and a close behind it, are no hang-up."""
+    line_io, client = pair
+    client.sendall(b"NOOP\r\nQUIT\r\n")
+    assert not line_io.is_gone()
+    client.close()
+    assert not line_io.is_gone()
+    assert [line_io.read_line(), line_io.read_line()] == [b"NOOP", b"QUIT"]
+    assert line_io.is_gone()
+
+
+def test_a_reset_is_known(pair: tuple[LineIO, socket.socket]) -> None:
+    assert line_io([], ending=ConnectionResetError)[0].is_gone()
+
+
+@pytest.mark.parametrize("polite", [True, False], ids=["close_notify", "cut"])
+def test_over_tls(tmp_path: Path, polite: bool) -> None:
+    """A record that ends the connection must not be taken for a command."""
+    certificate, key = write_pair(tmp_path, ["localhost"], Clock().now())
+    ours, theirs = socket.socketpair()
+    clock = Clock()
+    with ours, theirs, ThreadPoolExecutor(1) as threads:
+        line_io = LineIO(ours, clock, 5, Deadline(clock, 60))
+        handshake = threads.submit(line_io.start_tls, tls.server_context(str(certificate), str(key), "TLSv1.2"))
+        context = ssl.create_default_context(cafile=certificate)
+        client = context.wrap_socket(theirs, server_hostname="localhost")
+        handshake.result(5)
+        assert not line_io.is_gone()
+        client.sendall(b"NOOP\r\n")
+        assert not line_io.is_gone()
+        assert line_io.read_line() == b"NOOP"
+        assert not line_io.is_gone()
+        if polite:
+            threads.submit(client.unwrap)
+            wait_until_gone(line_io)
+            line_io.close()
+        else:
+            client.close()
+        assert line_io.is_gone()
+        line_io.close()
+    client.close()
+
+
+def wait_until_gone(line_io: LineIO) -> None:
+    end = time.monotonic() + 5
+    while not line_io.is_gone():
+        assert time.monotonic() < end

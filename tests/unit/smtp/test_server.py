@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import BinaryIO
 
@@ -35,10 +35,12 @@ class BusyBackend(MemoryBackend):
         self.release = Event()
         self.busy = Event()
 
-    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
         self.busy.set()
         self.release.wait()
-        return super().submit(envelope, content, identity, client)
+        return super().submit(envelope, content, identity, client, gone)
 
 
 class Running:

@@ -30,8 +30,9 @@ class HookedSocket(SegmentSocket):
         self._hook = hook
 
     def recv(self, size: int, /) -> bytes:
-        self._at -= 1
-        if self._at == 0:
+        waits = self._timeout_s > 0  # else it only looks whether something has come
+        self._at -= waits
+        if waits and self._at == 0:
             self._hook()
         return super().recv(size)
 
@@ -41,9 +42,11 @@ class HookedBackend(MemoryBackend):
         super().__init__()
         self._hook = hook
 
-    def submit(self, envelope: Envelope, content: bytes, identity: Identity, client: Client) -> Reply:
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
         self._hook()
-        return super().submit(envelope, content, identity, client)
+        return super().submit(envelope, content, identity, client, gone)
 
 
 class Scene:
@@ -234,3 +237,50 @@ def test_an_implicit_tls_port_that_lost_its_certificate_says_so_and_nothing_in_c
         session.run()
     assert sock.sent == []
     assert [(r.getMessage(), "tls.cert_file" in r.__dict__["reason"]) for r in records] == [("tls_failed", True)]
+
+
+# Whether the reply to a message was heard
+
+MESSAGE = [LOGIN, ENVELOPE + b"text\r\n.\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("segments", "heard"),
+    [
+        ([*MESSAGE, b"QUIT\r\n"], [True]),
+        ([LOGIN, ENVELOPE + b"text\r\n.\r\nQUIT\r\n"], [True]),
+        ([LOGIN, ENVELOPE + b"text\r\n.\r\n" + ENVELOPE + b"more\r\n.\r\nQUIT\r\n"], [True, True]),
+        (MESSAGE, [False]),
+    ],
+    ids=["waits", "pipelined-quit", "pipelined-message", "closed"],
+)
+def test_the_backend_learns_whether_its_answer_was_heard(segments: list[bytes], heard: list[bool]) -> None:
+    scene = Scene(segments, when=-1)
+    scene.session.run()
+    assert scene.backend.heard == heard
+    assert b"".join(scene.sock.sent).count(b"250 2.0.0 Ok: queued") == len(heard)  # said in any case
+
+
+def test_a_reply_that_cannot_be_written_was_not_heard() -> None:
+    scene = Scene([*MESSAGE, b"QUIT\r\n"], when=0)
+
+    def broken(data: bytes, /) -> None:
+        raise BrokenPipeError
+
+    scene.hook = lambda: setattr(scene.sock, "sendall", broken)
+    scene.session.run()
+    assert scene.backend.heard == [False]
+
+
+def test_a_fault_of_the_backend_was_not_heard() -> None:
+    scene = Scene([*MESSAGE, b"QUIT\r\n"], when=-1)
+    scene.backend.outcomes.append(RuntimeError("a bug"))
+    scene.session.run()
+    assert scene.backend.heard == [False]
+
+
+def test_bdat_too() -> None:
+    chunk = ENVELOPE.replace(b"DATA\r\n", b"BDAT 6 LAST\r\ntext\r\n")
+    scene = Scene([LOGIN, chunk], when=-1)
+    scene.session.run()
+    assert scene.backend.heard == [False]

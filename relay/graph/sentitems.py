@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Whether a message lies in Sent Items: what is asked when Graph gave no clear answer to its sending.
+
+Knows what makes a copy that message's own, and which mailboxes may not be looked into. Sends and decides nothing.
+Sources: Graph, "List messages", "message resource type" (internetMessageId, sentDateTime).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from relay.clock import Clock
+from relay.credentials import Secret
+from relay.graph.client import Bearer, GraphClient
+from relay.graph.errors import AccessDenied, GraphError, NotAuthorized
+from relay.graph.tries import Errand
+
+log = logging.getLogger(__name__)
+
+DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
+_SKEW = timedelta(minutes=2)  # between Microsoft's clock and ours
+_LONGEST_ID = 500  # characters; it has to fit into a URL
+_MOST_ITEMS = "50"
+
+
+@dataclass(frozen=True, slots=True)
+class SentCopy:
+    """By what the copy of one message is known.
+
+    The Message-ID alone would not do: an MTA sends one message to several groups of recipients under the same one, and
+    some devices use one for ever. A copy of another would be taken for this message, and this message lost.
+    """
+
+    internet_message_id: str
+    recipients: frozenset[str]  # addresses, casefolded
+    not_before: datetime  # when it was handed in
+
+    def is_one(self, item: dict[str, Any]) -> bool:
+        """Whether an item of Sent Items is this message."""
+        try:
+            sent_at = datetime.fromisoformat(item["sentDateTime"])
+            return sent_at + _SKEW >= self.not_before and frozenset(_addresses(item)) == self.recipients
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return False
+
+
+class SentItems:
+    """The Sent Items folders of all mailboxes."""
+
+    def __init__(self, client: GraphClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._denied: dict[str, float] = {}  # mailbox → until when it is not asked for
+
+    def may_look(self, mailbox: str, copy: SentCopy) -> bool:
+        """Whether there is any use in asking."""
+        return (
+            0 < len(copy.internet_message_id) <= _LONGEST_ID
+            and self._denied.get(mailbox.casefold(), 0.0) <= self._clock.monotonic()
+        )
+
+    def holds(self, errand: Errand, copy: SentCopy, token: Secret) -> bool:
+        """Whether the copy is there; False too where Graph will not tell. Raises GraphError for what may pass."""
+        if not self.may_look(errand.mailbox, copy):
+            return False
+        quoted = copy.internet_message_id.replace("'", "''")
+        query = {
+            "$filter": f"internetMessageId eq '{quoted}'",
+            "$select": "id,sentDateTime,toRecipients,ccRecipients,bccRecipients",
+            "$top": _MOST_ITEMS,
+        }
+        url = self._client.url(errand.mailbox, "mailFolders", "sentitems", "messages", query=query)
+        try:
+            answer = self._client.ask("GET", url, Bearer(token, errand.deadline.remaining()), wanted=(200,))
+        except GraphError as failure:
+            if failure.transient or isinstance(failure, NotAuthorized):
+                raise
+            self._note_refusal(errand, failure)
+            return False
+        found = answer.content.get("value") if isinstance(answer.content, dict) else None
+        return isinstance(found, list) and any(isinstance(item, dict) and copy.is_one(item) for item in found)
+
+    def purge(self) -> None:
+        """Forget the mailboxes that may be asked for again; the janitor's task."""
+        now = self._clock.monotonic()
+        self._denied = {mailbox: until for mailbox, until in self._denied.items() if until > now}
+
+    def _note_refusal(self, errand: Errand, failure: GraphError) -> None:
+        reason = "Graph refused to search Sent Items for a message that may have gone"
+        if isinstance(failure, AccessDenied):
+            self._denied[errand.mailbox.casefold()] = self._clock.monotonic() + DENIED_FOR_S
+            reason = (
+                "Sent Items may not be searched for a message that may have gone; grant the app Mail.Read, of the same "
+                "type as Mail.Send, to avoid duplicates; not tried again for ten minutes"
+            )
+        log.info(
+            "search_denied",
+            extra={
+                "message_id": errand.message_id,
+                "mailbox": errand.mailbox,
+                "status": failure.status or None,
+                "graph_code": failure.code or None,
+                "graph_request_id": failure.request_id or None,
+                "reason": reason,
+            },
+        )
+
+
+def _addresses(item: dict[str, Any]) -> Iterator[str]:
+    for kind in ("toRecipients", "ccRecipients", "bccRecipients"):
+        for recipient in item.get(kind) or ():
+            yield recipient["emailAddress"]["address"].casefold()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""Messages whose client hung up before it was told that they were delivered, so that a re-send is not a second mail.
+
+A client that takes the last reply for lost sends the message again (RFC 5321 §4.5.4.1; RFC 1047 on how that doubles
+mail). Here a message is known by a keyed digest of who sent what to whom, in memory only. Identical octets alone make
+no re-send: the earlier client must have gone without its 250. Knows no SMTP and no Graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from relay.clock import Clock, Deadline
+
+REMEMBERED_S = 600.0
+MOST_REMEMBERED = 10_000
+
+
+class StillOnItsWay(Exception):
+    """The same message came before, its client hung up, and it is still being delivered at the deadline."""
+
+
+@dataclass(slots=True, eq=False)
+class _Sending:
+    """One message, from the end of its data until its client has the answer, and ten minutes longer without it.
+
+    gone: whether the client has hung up by now; None once the connection is over. delivered_as: the id under which
+    it was delivered, its own or that of the message which it repeats.
+    """
+
+    message_id: str
+    digest: bytes
+    gone: Callable[[], bool] | None
+    settled: threading.Event = field(default_factory=threading.Event)
+    delivered_as: str = ""
+    until: float = 0.0
+
+    def awaits_resend(self, now: float) -> bool:
+        """Whether its client would send it again: gone while it is on its way, or gone without the 250."""
+        if self.gone is None:
+            return now < self.until
+        return not self.settled.is_set() and self.gone()
+
+
+class Resends:
+    """The memory; one for the whole program, since a client may come back over a reload of the configuration."""
+
+    def __init__(self, clock: Clock, most: int = MOST_REMEMBERED) -> None:
+        self._clock = clock
+        self._most = most
+        self._key = os.urandom(32)
+        self._at_hand: dict[str, _Sending] = {}  # by message id: not answered yet, at most one a connection
+        self._lost: OrderedDict[str, _Sending] = OrderedDict()  # delivered, and the client does not know; oldest first
+        self._alike: dict[bytes, list[_Sending]] = {}  # by digest: what a re-send may repeat
+
+    def begin(self, message_id: str, parts: Iterable[bytes], gone: Callable[[], bool], deadline: Deadline) -> str:
+        """The id under which this very message was delivered before, or empty: it is to be delivered now.
+
+        parts: who, from whom, to whom, the octets. gone: whether the client has hung up by now. Waits while the
+        earlier one is on its way. Raises StillOnItsWay. settled() and answered() have to follow in any case.
+        """
+        sending = _Sending(message_id, self._digest(parts), gone)
+        earlier = self._claim(sending.digest)
+        self._at_hand[message_id] = sending
+        self._alike.setdefault(sending.digest, []).append(sending)
+        if earlier is None:
+            return ""
+        try:
+            if not earlier.settled.wait(deadline.remaining()):
+                raise StillOnItsWay
+        except BaseException:
+            self._give_back(earlier)
+            raise
+        sending.delivered_as = earlier.delivered_as
+        return earlier.delivered_as
+
+    def settled(self, message_id: str, *, delivered: bool) -> None:
+        """What has become of it; whoever waits for that goes on."""
+        sending = self._at_hand.get(message_id)
+        if sending is None:
+            return
+        sending.delivered_as = (sending.delivered_as or message_id) if delivered else ""
+        sending.settled.set()
+
+    def answered(self, message_id: str, *, heard: bool) -> bool:
+        """The connection's last word on it. True: delivered, unknown to the client, and remembered for that."""
+        sending = self._at_hand.pop(message_id, None)
+        if sending is None:
+            return False
+        sending.gone = None  # it holds the connection
+        if heard or not sending.delivered_as:
+            self._forget(sending)
+            return False
+        sending.until = self._clock.monotonic() + REMEMBERED_S
+        if sending in self._alike.get(sending.digest, ()):  # else its re-send is here already
+            self._lost[message_id] = sending
+        while len(self._lost) > self._most:
+            self._forget(next(iter(self._lost.values())))
+        return True
+
+    def purge(self) -> None:
+        """Forget what is older than ten minutes; the janitor's task."""
+        now = self._clock.monotonic()
+        for sending in [sending for sending in self._lost.values() if sending.until <= now]:
+            self._forget(sending)
+
+    def _digest(self, parts: Iterable[bytes]) -> bytes:
+        digest = hashlib.blake2b(key=self._key, digest_size=32)
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big"))  # so that no two lists of parts read alike
+            digest.update(part)
+        return digest.digest()
+
+    def _claim(self, digest: bytes) -> _Sending | None:
+        """The oldest message that a re-send of these octets repeats; no second re-send can have it."""
+        now = self._clock.monotonic()
+        found = next((sending for sending in self._alike.get(digest, ()) if sending.awaits_resend(now)), None)
+        if found is not None:
+            self._forget(found)
+        return found
+
+    def _give_back(self, earlier: _Sending) -> None:
+        """Whoever claimed it could not wait: the next re-send may."""
+        if earlier.message_id in self._at_hand:
+            self._alike.setdefault(earlier.digest, []).insert(0, earlier)
+
+    def _forget(self, sending: _Sending) -> None:
+        self._lost.pop(sending.message_id, None)
+        alike = self._alike.get(sending.digest, [])
+        if sending in alike:
+            alike.remove(sending)
+        if not alike:
+            self._alike.pop(sending.digest, None)
