@@ -52,9 +52,15 @@ def _is(part: Part, attachment: dict[str, Any]) -> bool:
     return (
         same
         and attachment["contentType"] == part.kind
-        and (attachment["name"] == part.name if part.name else bool(attachment["name"]))
+        and (attachment["name"] == part.name if part.name else _is_made_up(attachment["name"], part))
         and attachment.get("contentId", "") == part.content_id
     )
+
+
+def _is_made_up(name: str, part: Part) -> bool:
+    """A nameless text beside the body is ATT00001; else it may be an alternative with the octets of a named part."""
+    beside_body = part.kind in ("text/plain", "text/html") and part.disposition != "attachment"
+    return name.startswith("ATT") if beside_body else bool(name)
 
 
 def _is_in_body(part: Part, body: dict[str, str], not_carried: Sequence[str]) -> bool:

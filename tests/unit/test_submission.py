@@ -339,7 +339,7 @@ def test_a_bug_in_an_anonymous_message_is_nobodys_login() -> None:
 
 
 def test_a_message_without_an_id_gets_one_that_stays() -> None:
-    scene = Scene(save_to_sent=True)
+    scene = Scene(save_to_sent=True, format="json")
     scene.submit()
     (sent,), (copy,) = scene.mailer.sent, scene.mailer.copies
     assert sent["message"]["singleValueExtendedProperties"] == [{"id": "String 0x1035", "value": "<M1@example.com>"}]
