@@ -43,10 +43,11 @@ from relay.janitor import Janitor, Task
 from relay.loginlimit import LoginLimit
 from relay.resends import Resends
 from relay.smtp import tls
+from relay.smtp.backend import SessionSettings
 from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
 from relay.smtp.server import Door, SmtpServer, listen
-from relay.smtp.session import Session, SessionSettings
+from relay.smtp.session import Session
 from relay.stats import WARN_DAYS, Stats, secret_warning
 from relay.submission import Submission
 

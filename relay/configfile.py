@@ -293,7 +293,8 @@ class _Reader:
 
     def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Given, values: Values) -> Any:
         """The value of one key, None where the file says nothing. Raises BadValue."""
-        if node is not None and not key.available:
+        is_default = isinstance(node, yaml.ScalarNode) and node.value == str(key.default)
+        if node is not None and not key.available and not is_default:
             raise BadValue(_NOT_YET)
         value = None if node is None or is_nothing(node) else self.value(node, key, place)
         if value is None and key.required and _needs(key, beside, values):

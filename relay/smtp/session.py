@@ -8,16 +8,12 @@ the backend's business, given as an argument; nothing here knows Graph. write_re
 from __future__ import annotations
 
 import logging
-import ssl
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
 
-from relay.identity import Client, Credentials, Identity, is_allowed, new_id
+from relay.identity import Client, Identity, is_allowed
 from relay.smtp import auth, command
 from relay.smtp import reply as replies
-from relay.smtp.budget import Budget, Reservation
+from relay.smtp.backend import Backend, SessionSettings
 from relay.smtp.command import Command
 from relay.smtp.envelope import Envelope
 from relay.smtp.lineio import (
@@ -31,6 +27,7 @@ from relay.smtp.lineio import (
     TlsHello,
 )
 from relay.smtp.reply import Reject, Reply
+from relay.smtp.transaction import Transaction
 from relay.stats import Result
 
 log = logging.getLogger(__name__)
@@ -43,56 +40,6 @@ _BAD_COMMAND_CODES = frozenset((500, 501, 502, 503))
 _NOT_OFFERED = frozenset(
     ("EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BURL", "STARTTLS", "XCLIENT", "XFORWARD")
 )
-
-
-class Backend(Protocol):
-    """What stands behind the protocol."""
-
-    def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
-        """Who this is; None asks for a client that did not log in. Raises Reject (530, 535, 454)."""
-        ...
-
-    def submit(
-        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
-    ) -> Reply:
-        """Deliver, and say how it went. Never raises for what can happen. gone: has the client hung up by now?"""
-        ...
-
-    def answered(self, envelope: Envelope, client: Client, *, heard: bool) -> None:
-        """Follows each submit(). heard: the client was there to take the reply."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """What one session needs to know of the configuration."""
-
-    hostname: str
-    max_message_bytes: int
-    max_recipients: int
-    tls: ssl.SSLContext | None = None
-    budget: Budget = field(default_factory=lambda: Budget(sys.maxsize))
-    tls_for_auth: bool = True  # where there is TLS: offer and accept AUTH only inside of it
-    # Told of each message that is refused here, with the facts of its log line and its forward-paths.
-    refused: Callable[[Result, Mapping[str, object], tuple[str, ...]], None] = lambda result, facts, paths: None
-
-
-@dataclass(slots=True)
-class Transaction:
-    """One mail transaction (RFC 5321 §3.3), from MAIL to the answer to the data, or RSET."""
-
-    identity: Identity
-    reverse_path: str
-    reservation: Reservation
-    utf8: bool = False
-    message_id: str = field(default_factory=new_id)
-    forward_paths: list[str] = field(default_factory=list)
-    chunks: bytearray = field(default_factory=bytearray)  # of BDAT
-    chunking: bool = False  # a first BDAT was seen: the data has begun
-
-    def envelope(self) -> Envelope:
-        """What is handed down with the content."""
-        return Envelope(self.message_id, self.reverse_path, tuple(self.forward_paths))
 
 
 class Session:
@@ -303,16 +250,17 @@ class Session:
             raise Reject(replies.BAD_SEQUENCE)
         identity = self._identity or self._backend.authenticate(None, self.client)
         reverse_path, parameters = command.parse_mail(argument)
-        if parameters.size is not None and parameters.size > self._settings.max_message_bytes:
-            raise Reject(replies.TOO_LARGE)  # RFC 1870 §6.1
-        if not self._settings.budget.has_room(parameters.size or 0):
-            raise Reject(replies.NO_ROOM)
+        transaction = Transaction(identity, reverse_path, self._settings.budget.reservation(), parameters.utf8)
+        size = parameters.size or 0
+        if size > self._settings.max_message_bytes:
+            return self._refused(transaction, replies.TOO_LARGE, size)  # RFC 1870 §6.1
+        if not self._settings.budget.has_room(size):
+            return self._refused(transaction, replies.NO_ROOM, size)
         if reverse_path and not is_allowed(reverse_path, identity.allowed_from):
             self._log_policy("allowed_from", identity)
             raise Reject(replies.SENDER_NOT_ALLOWED)
         self._note_ignored(parameters.ignored)
-        reservation = self._settings.budget.reservation()
-        self._transaction = Transaction(identity, reverse_path, reservation, parameters.utf8)
+        self._transaction = transaction
         return replies.MAIL_OK
 
     def _rcpt(self, argument: str) -> Reply:
@@ -454,13 +402,11 @@ class Session:
         key = "max_message_size" if reply is replies.TOO_LARGE else "max_inflight_bytes"
         event: Result = "rejected" if reply.code >= 500 else "deferred"
         facts = self._facts(
-            message_id=transaction.message_id,
-            user=transaction.identity.user,
-            mailbox=transaction.identity.mailbox,
-            sender=transaction.reverse_path,
-            recipients=len(transaction.forward_paths),
+            **transaction.facts(),
             size_bytes=size,
+            form="none",
             attempts=0,
+            duration_ms=0.0,
             reply=str(reply),
             reason=f"over {key}",
         )

@@ -46,9 +46,10 @@ from pathlib import Path
 from relay.clock import Clock, Deadline
 from relay.logs import FIELDS, TextLines
 from relay.smtp import reply as replies
+from relay.smtp.backend import SessionSettings
 from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
-from relay.smtp.session import Session, SessionSettings
+from relay.smtp.session import Session
 from tests.support.backend import CLIENT, PASSWORD, USER, MemoryBackend
 
 _PATIENCE_S = 5.0  # for what must come; nothing waits that long unless the test fails

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""What a session is given: the backend that stands behind the protocol, and its share of the configuration."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from relay.identity import Client, Credentials, Identity
+from relay.smtp.budget import Budget
+from relay.smtp.envelope import Envelope
+from relay.smtp.reply import Reply
+from relay.stats import Result
+
+
+class Backend(Protocol):
+    """What stands behind the protocol."""
+
+    def authenticate(self, credentials: Credentials | None, client: Client) -> Identity:
+        """Who this is; None asks for a client that did not log in. Raises Reject (530, 535, 454)."""
+        ...
+
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
+        """Deliver, and say how it went. Never raises for what can happen. gone: has the client hung up by now?"""
+        ...
+
+    def answered(self, envelope: Envelope, client: Client, *, heard: bool) -> None:
+        """Follows each submit(). heard: the client was there to take the reply."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What one session needs to know of the configuration."""
+
+    hostname: str
+    max_message_bytes: int
+    max_recipients: int
+    tls: ssl.SSLContext | None = None
+    budget: Budget = field(default_factory=lambda: Budget(sys.maxsize))
+    tls_for_auth: bool = True  # where there is TLS: offer and accept AUTH only inside of it
+    # Told of each message that is refused here, with the facts of its log line and its forward-paths.
+    refused: Callable[[Result, Mapping[str, object], tuple[str, ...]], None] = lambda result, facts, paths: None
