@@ -101,8 +101,13 @@ class Delivery:
             receipt = self._send(self._rewrite(mail, account), deadline, account)
         except GraphError as failure:
             failure.attempts += denied.attempts
+            failure.possible_duplicate |= denied.possible_duplicate
             raise
-        return dataclasses.replace(receipt, attempts=receipt.attempts + denied.attempts)
+        return dataclasses.replace(
+            receipt,
+            attempts=receipt.attempts + denied.attempts,
+            possible_duplicate=receipt.possible_duplicate or denied.possible_duplicate,
+        )
 
     def _read(self, envelope: Envelope, content: bytes, identity: Identity, account: Account) -> _Mail:
         """What is to be sent, from whom and to whom; refused here when it must not be."""
