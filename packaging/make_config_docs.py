@@ -108,8 +108,7 @@ def facts_of(key: Key) -> list[str]:
     with_flows = f" with flow {' and '.join(key.flows)}" if key.flows else ""
     facts = [f"required{with_flows}"] if key.required else []
     if key.choices:
-        now = [choice for choice in key.choices if choice not in key.later]
-        facts.append(f"{'one of' if now[1:] else 'only'} {', '.join(now)}")
+        facts.append(f"one of {', '.join(key.choices)}")
     if key.lowest is not None:
         facts.append(f"{key.lowest} to {key.highest} {key.unit}".rstrip())
     if key.zero_is_default:

@@ -58,7 +58,6 @@ class Key:
     unless: str = ""  # not required where this key of the same table is given
     flows: tuple[str, ...] = ()  # required only with these values of flow, in the same table; none: with any
     available: bool = True  # False: refused with "not available in this version"
-    later: tuple[str, ...] = ()  # of the choices, those that are not available in this version
 
 
 def _key(path: str, kind: Kind, default: Any, doc: str, **facts: Any) -> Any:

@@ -93,10 +93,7 @@ def choice(text: str, key: Key) -> str:
     wanted = _SPELLINGS.get(text.lower(), text.lower())
     found = next((one for one in key.choices if one.lower() == wanted), None)
     if found is None:
-        now = [one for one in key.choices if one not in key.later]
-        raise BadValue(f"must be {'one of ' if now[1:] else ''}{', '.join(now)}")
-    if found in key.later:
-        raise BadValue(f"{found} is not available in this version")
+        raise BadValue(f"must be one of {', '.join(key.choices)}")
     return found
 
 

@@ -391,7 +391,7 @@ def test_aliases_and_merge_keys() -> None:
 
 @pytest.fixture
 def all_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {path: dataclasses.replace(key, available=True, later=()) for path, key in configfile.KEYS.items()}
+    keys = {path: dataclasses.replace(key, available=True) for path, key in configfile.KEYS.items()}
     monkeypatch.setattr(configfile, "KEYS", keys)
 
 
