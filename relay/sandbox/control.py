@@ -60,6 +60,8 @@ class Control:
         stats: Stats,
         tokens: Tokens,
         clear_messages: Callable[[], None],
+        hold: Callable[[], None],
+        release: Callable[[], None],
     ) -> None:
         self._messages = messages
         self._received = received
@@ -67,6 +69,8 @@ class Control:
         self._stats = stats
         self._tokens = tokens
         self._clear_messages = clear_messages
+        self._hold = hold
+        self._release = release
 
     def list_messages(self, request: Request) -> Answer:
         """GET /_sandbox/messages?after=N: the messages but for the first N, each with its number."""
@@ -113,15 +117,23 @@ class Control:
             faults = [parse_fault(item) for item in content]
         except ValueError as error:
             return json_answer(400, {"error": str(error)})
+        if any(fault.hold for fault in faults):
+            self._hold()
         self._faults.add(*faults)
         return Answer(204)
 
     def reset(self, request: Request) -> Answer:
         """POST /_sandbox/reset: no messages, drafts, faults, counters or tokens any more."""
+        self._release()
         self._clear_messages()
         self._faults.clear()
         self._stats.clear()
         self._tokens.revoke_all()
+        return Answer(204)
+
+    def release(self, request: Request) -> Answer:
+        """POST /_sandbox/release: what faults hold goes on, also what they come to hold, until one more is added."""
+        self._release()
         return Answer(204)
 
     def revoke(self, request: Request) -> Answer:

@@ -2,7 +2,7 @@
 """Scripted faults: which request fails, how often and in what way. Carries nothing out: the server does.
 
 Faults are used up in the order in which they were added. One that only delays is no fault proper but latency: it
-adds its seconds and the search goes on, so that `count=-1, delay_s=0.2` can stand beside any other fault.
+adds its seconds, or its hold, and the search goes on, so that `count=-1, delay_s=0.2` can stand beside any other fault.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Fault:
     code: Graph's error code, or an AADSTS number, in the body of that answer; empty picks the usual one.
     accept: the service handles the request first: a message is captured although its sender cannot know.
     reset: cut the connection (TCP RST) before the body is read, after it, or never (empty).
-    hang: never answer. delay_s: wait before the answer. slow_s: spread the answer's body over that time.
+    hang: never answer. hold: wait until the release before the answer. delay_s: wait that long before the answer.
+    slow_s: spread the answer's body over that time.
     """
 
     kind: str = ANY
@@ -40,6 +41,7 @@ class Fault:
     accept: bool = False
     reset: Literal["", "before_body", "after_body"] = ""
     hang: bool = False
+    hold: bool = False
     delay_s: float = 0.0
     slow_s: float = 0.0
 
@@ -52,8 +54,8 @@ class Fault:
             raise ValueError(f"status: not {self.status!r}")
         if self.reset == "before_body" and self.accept:
             raise ValueError("a message whose body was not read cannot be accepted")
-        if self.reset == "before_body" and self.delay_s:
-            raise ValueError("delay_s counts from the end of the body, which this fault does not read")
+        if self.reset == "before_body" and (self.delay_s or self.hold):
+            raise ValueError("delay_s and hold count from the end of the body, which this fault does not read")
         if self.kind == "token" and self.user and self.reset == "before_body":
             raise ValueError("the user of a token request stands in its body")
 
@@ -71,9 +73,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What happens to one request: so much latency, and then that fault, or none."""
+    """What happens to one request: so much latency, a hold or none, and then that fault, or none."""
 
     delay_s: float = 0.0
+    hold: bool = False
     fault: Fault | None = None
 
 
@@ -108,16 +111,17 @@ class Faults:
     def take(self, kind: str, names: Iterable[str]) -> Verdict:
         """What happens to this request, whose body was read; uses the faults up."""
         wanted = list(names)
-        delay_s = 0.0
+        delay_s, hold = 0.0, False
         with self._lock:
             for fault in list(self._pending):
                 if fault.reset == "before_body" or not fault.is_for(kind, wanted):
                     continue
                 self._use(self._pending.index(fault))
                 delay_s += fault.delay_s
+                hold = hold or fault.hold
                 if not fault.only_delays:
-                    return Verdict(delay_s, fault)
-        return Verdict(delay_s)
+                    return Verdict(delay_s, hold, fault)
+        return Verdict(delay_s, hold)
 
     def _use(self, index: int) -> None:
         fault = self._pending[index]

@@ -67,6 +67,7 @@ def make_routes(entra: Entra, mail: Graph, control: Control | None) -> tuple[Rou
         Route("GET", ("_sandbox", "stats"), CONTROL, control.show_stats),
         Route("POST", ("_sandbox", "faults"), CONTROL, control.add_faults),
         Route("POST", ("_sandbox", "reset"), CONTROL, control.reset),
+        Route("POST", ("_sandbox", "release"), CONTROL, control.release),
         Route("POST", ("_sandbox", "revoke"), CONTROL, control.revoke),
     )
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gevent
+from gevent.event import Event
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
 from gevent.ssl import SSLContext
@@ -91,6 +92,7 @@ class Sandbox:
         self.ca_file = self._files.ca_file
         self._routes: tuple[Route, ...] = ()
         self._server: _Server | None = None
+        self._released = Event()
 
     def start(self) -> None:
         """Bind and serve. Raises OSError where the port is taken."""
@@ -128,7 +130,14 @@ class Sandbox:
 
     def _control(self) -> Control:
         return Control(
-            self.messages, lambda: self.received, self.faults, self.stats, self._tokens, self._clear_messages
+            self.messages,
+            lambda: self.received,
+            self.faults,
+            self.stats,
+            self._tokens,
+            self._clear_messages,
+            self._released.clear,
+            self._released.set,
         )
 
     def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -183,6 +192,8 @@ class Sandbox:
         fault = verdict.fault or Fault()
         # Accepted before the wait: a client that gives up meanwhile has sent its message all the same.
         answer = route.handle(request) if fault.accept else None
+        if verdict.hold:
+            self._released.wait()
         if verdict.delay_s:
             gevent.sleep(verdict.delay_s)
         if fault.reset:

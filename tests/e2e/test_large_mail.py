@@ -204,7 +204,7 @@ def test_what_cannot_be_cut(relay: RelayProcess, upstream: Upstream, login: Logi
 
 def test_sent_although_nobody_said_so(tmp_path: Path, upstream: Upstream, login: Login) -> None:
     """The time is up when the answer to /send is missed: one last look shows that it went."""
-    with RelayProcess(tmp_path, config_for(upstream, **KEYS, submit_timeout=3)) as relay:
+    with RelayProcess(tmp_path, config_for(upstream, **KEYS, submit_timeout=8)) as relay:
         upstream.fault(kind="send", hang=True, accept=True)
         assert send(relay, login, mail(login, 5 * MB)) == "250 2.0.0"
         check_arrived(upstream, 5 * MB)

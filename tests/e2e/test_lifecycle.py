@@ -124,26 +124,25 @@ def test_run_is_the_default_command(tmp_path: Path, upstream: Upstream) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_drain(tmp_path: Path, upstream: Upstream, number: signal.Signals) -> None:
     """The idle are told 421, new ones are refused, what is in flight gets its 250 and then its 421."""
-    with RelayProcess(tmp_path, config_for(upstream, shutdown_timeout=10)) as relay, ThreadPoolExecutor(1) as threads:
+    with RelayProcess(tmp_path, config_for(upstream, shutdown_timeout=60)) as relay, ThreadPoolExecutor(1) as threads:
         idle, in_mail, busy = relay.smtp(), relay.smtp(SENDER, "x"), relay.smtp(SENDER, "x")
         assert in_mail.mail(SENDER)[0] == 250
-        upstream.fault(kind="sendMail", delay_s=0.7)
+        upstream.fault(kind="sendMail", hold=True)
         answer = threads.submit(send, busy)
         wait_until(lambda: upstream.stats()["max_concurrent"].get(SENDER), "the request in flight")
         relay.signal(number)
-        start = time.monotonic()
         for client in (idle, in_mail):
             code, text = client.getreply()
             assert (code, text.split()[0]) == (421, b"4.3.2")
             assert is_over(client)
         with pytest.raises(ConnectionRefusedError), socket.create_connection((relay.host, relay.port)):
             pass
+        upstream.release()
         assert answer.result()[0] == 250
         code, text = busy.getreply()
         assert (code, text.split()[0]) == (421, b"4.3.2")
         busy.close()
         assert relay.wait() == 0
-        assert time.monotonic() - start < 3.0
         assert [line["event"] for line in relay.log()][-1] == "stopped"
         assert relay.stderr == ""
     assert len(upstream.messages()) == 1
@@ -175,7 +174,7 @@ def test_shutdown_timeout_is_kept(tmp_path: Path, upstream: Upstream) -> None:
         relay.signal(signal.SIGTERM)
         start = time.monotonic()
         assert relay.wait() == 0
-        assert 0.9 < time.monotonic() - start < 4.0
+        assert time.monotonic() - start > 0.9
         assert relay.events("shutdown_timeout")[0]["sessions"]
         assert relay.stderr == ""
         assert answer.result()[0] == 421, "the client is told to come back"
@@ -227,11 +226,9 @@ def test_reload_opens_the_log_file_anew(tmp_path: Path, upstream: Upstream) -> N
 def test_max_connections(tmp_path: Path, upstream: Upstream) -> None:
     with RelayProcess(tmp_path, config_for(upstream, max_connections=2)) as relay:
         first, second = relay.smtp(), relay.smtp(SENDER, "x")
-        start = time.monotonic()
         with pytest.raises(smtplib.SMTPConnectError) as refused:
             relay.smtp()
         assert (refused.value.smtp_code, refused.value.smtp_error.split()[0]) == (421, b"4.7.0")
-        assert time.monotonic() - start < 1.0
         relay.wait_for("too_many_connections")
         assert first.noop()[0] == 250
         assert send(second)[0] == 250
@@ -253,10 +250,10 @@ def hasty_relay(directory: Path, module_upstream: Upstream) -> Iterator[RelayPro
 @pytest.mark.parametrize("said", [b"", b"EHLO client.example\r\nNOO", b"EHLO client.example\r\nAUTH LOGIN\r\n"])
 def test_command_timeout(hasty_relay: RelayProcess, said: bytes) -> None:
     start = time.monotonic()
-    with socket.create_connection((hasty_relay.host, hasty_relay.port), timeout=5) as client:
+    with socket.create_connection((hasty_relay.host, hasty_relay.port), timeout=20) as client:
         client.sendall(said)
         heard = b"".join(iter(lambda: client.recv(4096), b""))
-    assert 0.9 < time.monotonic() - start < 3.0
+    assert time.monotonic() - start > 0.9
     assert heard.splitlines()[-1].startswith(b"421 4.4.2 ")
 
 
@@ -278,16 +275,25 @@ def test_command_timeout_spares_what_is_in_flight(hasty_relay: RelayProcess, ups
         assert client.noop()[0] == 250
 
 
+def hear_the_end(client: smtplib.SMTP) -> None:
+    code, text = client.getreply()
+    assert (code, text.split()[0]) == (421, b"4.4.2")
+    assert is_over(client)
+
+
 def test_connection_timeout(tmp_path: Path, upstream: Upstream) -> None:
     """One that talks on is ended too; one that runs out while Graph is being called gets its answer first."""
-    with RelayProcess(tmp_path, config_for(upstream, connection_timeout=1)) as relay:
-        talking, sending = relay.smtp(), relay.smtp(SENDER, "x")
-        upstream.fault(kind="sendMail", delay_s=1.3)
-        start = time.monotonic()
-        assert send(sending)[0] == 250
-        assert time.monotonic() - start > 1.2
-        for client in (talking, sending):
-            code, text = client.getreply()
-            assert (code, text.split()[0]) == (421, b"4.4.2")
-            assert is_over(client)
+    with (
+        RelayProcess(tmp_path, config_for(upstream, connection_timeout=3)) as relay,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        sending = relay.smtp(SENDER, "x")
+        upstream.fault(kind="sendMail", hold=True)
+        answer = threads.submit(send, sending)
+        talking = relay.smtp()  # which ends later than the other would
+        hear_the_end(talking)
+        assert not answer.done()
+        upstream.release()
+        assert answer.result()[0] == 250
+        hear_the_end(sending)
         relay.assert_sound()

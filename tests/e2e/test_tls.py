@@ -13,6 +13,7 @@ import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -250,20 +251,24 @@ def dribble(sock: socket.socket, octets: bytes) -> None:
         time.sleep(0.05)
 
 
+def test_nobody_waits_for_a_handshake_that_never_comes(tmp_path: Path, upstream: Upstream, pair: Pair) -> None:
+    config = config_for(upstream, tls=pair.keys(), command_timeout=600)
+    with RelayProcess(tmp_path, config) as relay, ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(implicit(relay), PATIENCE_S))
+        with RawClient(*implicit(relay), tls=trusting(pair.cert_file)) as other:
+            assert [other.status(), other.say("EHLO c")] == ["220", "250"]
+
+
 def test_a_slow_handshake_costs_one_session(tmp_path: Path, upstream: Upstream, pair: Pair) -> None:
-    """One that never comes, and one that comes an octet at a time: both end at command_timeout, nobody waits."""
+    """One that never comes, and one that comes an octet at a time: both end at command_timeout."""
     config = config_for(upstream, tls=pair.keys(), command_timeout=1)
     with RelayProcess(tmp_path, config) as relay:
         silent = [socket.create_connection(implicit(relay), PATIENCE_S) for _ in range(20)]
         dribbling = socket.create_connection(implicit(relay), PATIENCE_S)
-        start = time.monotonic()
-        with RawClient(*implicit(relay), tls=trusting(pair.cert_file)) as other:
-            assert [other.status(), other.say("EHLO c")] == ["220", "250"]
-        assert time.monotonic() - start < 0.9, "the others wait for those"
         hello = b"\x16\x03\x01\x02\x00\x01" + b"\0" * 500
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # or the time-out counted for each octet anew
             dribble(dribbling, hello)
-        assert time.monotonic() - start < 5.0, "the time-out counts for each octet anew"
         wait_until(lambda: len(relay.events("tls_failed")) == 21, "all of them to be ended")
         assert {line["reason"] for line in relay.events("tls_failed")} == {
             "the client did not finish the handshake in time"

@@ -68,6 +68,10 @@ class Upstream:
         """Script one fault: the fields of relay.sandbox.faults.Fault."""
         self._ask("faults", [fault])
 
+    def release(self) -> None:
+        """Let go the requests that faults hold, those included that are still to come."""
+        self._ask("release", None)
+
     def reset(self) -> None:
         """No messages, faults, counters or tokens any more."""
         self._ask("reset", None)

@@ -44,8 +44,16 @@ def test_latency_stands_beside_a_fault() -> None:
     latency, slow = Fault(count=FOR_EVER, delay_s=0.2), Fault(status=503, delay_s=1.0)
     faults = Faults()
     faults.add(latency, slow)
-    assert faults.take("sendMail", []) == Verdict(1.2, slow)
-    assert faults.take("sendMail", []) == Verdict(0.2, None)
+    assert faults.take("sendMail", []) == Verdict(1.2, False, slow)
+    assert faults.take("sendMail", []) == Verdict(0.2)
+
+
+def test_a_hold_stands_beside_a_fault() -> None:
+    hold, denied = Fault(hold=True), Fault(status=403)
+    faults = Faults()
+    faults.add(hold, denied)
+    assert faults.take("sendMail", []) == Verdict(0.0, True, denied)
+    assert faults.take("sendMail", []) == Verdict()
 
 
 def test_a_reset_before_the_body_waits_its_turn() -> None:

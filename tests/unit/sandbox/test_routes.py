@@ -26,7 +26,9 @@ class ControlledTenant(Tenant):
         self.faults = Faults()
         self.stats = Stats()
         kept = deque(self.captured)
-        self.control = Control(kept, lambda: 7, self.faults, self.stats, self.tokens, kept.clear)
+        self.control = Control(
+            kept, lambda: 7, self.faults, self.stats, self.tokens, kept.clear, lambda: None, lambda: None
+        )
         self.kept = kept
 
 
