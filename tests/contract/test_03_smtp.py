@@ -54,7 +54,7 @@ ELSEWHERE = {
     "STARTTLS forgets and discards": "e2e/test_tls.py::test_what_is_pipelined_behind_starttls_is_discarded",
     "over max_connections on the implicit port": "e2e/test_tls.py::test_over_max_connections_the_implicit_port_closes",
     "allowed_networks": "e2e/test_access.py::test_allowed_networks",
-    "auth_limit": "e2e/test_access.py::test_auth_limit_over_several_connections_and_recovery",
+    "auth_limit": "e2e/test_access.py::test_auth_limit_over_several_connections",
     "proxy_protocol_networks": "e2e/test_access.py::test_behind_haproxy",
     "over max_connections": "unit/smtp/test_server.py::test_over_max_connections",
     "answer first when time runs out": "unit/smtp/test_session.py::test_time_that_runs_out_within_submit",

@@ -16,7 +16,7 @@ from tests.e2e.mails import File, Mail
 from tests.e2e.reading import Named
 
 NODE_DIRECTORY = Path(__file__).with_name("node")
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 
 @dataclass(frozen=True)

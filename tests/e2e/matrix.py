@@ -125,9 +125,9 @@ def by_smtplib(order: Order) -> None:
     context = ssl.create_default_context(cafile=order.ca_file)
     client: smtplib.SMTP
     if order.cell.security == "implicit TLS":
-        client = smtplib.SMTP_SSL(order.host, order.port, context=context, timeout=30)
+        client = smtplib.SMTP_SSL(order.host, order.port, context=context, timeout=120)
     else:
-        client = smtplib.SMTP(order.host, order.port, timeout=30)
+        client = smtplib.SMTP(order.host, order.port, timeout=120)
     with client:
         if order.cell.security == "STARTTLS":
             client.starttls(context=context)

@@ -101,7 +101,7 @@ class Postfix:
 
     def send(self, sender: str, recipients: list[str], octets: bytes, *, options: Sequence[str] = ()) -> None:
         """Hand a ready message in; it goes on by itself."""
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=120) as client:
             client.sendmail(sender, recipients, octets, mail_options=options)
 
     def log(self) -> str:
@@ -127,7 +127,7 @@ class Postfix:
 
     def _postfix(self, action: str) -> None:
         ended = subprocess.run(
-            ["postfix", "-c", self._directory, action], capture_output=True, text=True, timeout=30, check=False
+            ["postfix", "-c", self._directory, action], capture_output=True, text=True, timeout=120, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr + self.log()
 
@@ -139,5 +139,5 @@ class Postfix:
         return True
 
     def _stop(self) -> None:
-        subprocess.run(["postfix", "-c", self._directory, "stop"], capture_output=True, timeout=30, check=False)
+        subprocess.run(["postfix", "-c", self._directory, "stop"], capture_output=True, timeout=120, check=False)
         shutil.rmtree(self._directory, ignore_errors=True)  # its daemons may still be taking their own files away

@@ -124,7 +124,7 @@ def test_cell(
 
 
 def version_of(sender: Sender) -> str:
-    said = subprocess.run(sender.version, capture_output=True, text=True, timeout=30, check=False)
+    said = subprocess.run(sender.version, capture_output=True, text=True, timeout=120, check=False)
     return (said.stdout or said.stderr).strip().partition("\n")[0]
 
 

@@ -162,7 +162,7 @@ def test_no_secret_is_written_anywhere(tmp_path: Path, log_format: str) -> None:
         config = config_for(
             upstream,
             retry_attempts=2,
-            submit_timeout=2,
+            submit_timeout=4,
             log_format=log_format,
             allow_anonymous=True,
             fallback_smtp_user="fallback@example.com",
@@ -273,7 +273,7 @@ def test_no_secret_of_the_apps_flows_is_written_anywhere(tmp_path: Path) -> None
     settings = {"client_secret": CLIENT_SECRET, "client_certificate": CERTIFICATE.chain}
     with Upstream(tmp_path / "sandbox", identity_header=IDENTITY_HEADER, **settings) as upstream:
         for name, entra in app_flows(upstream, tmp_path).items():
-            config = config_for(upstream, retry_attempts=2, submit_timeout=2, oauth2_config=entra, users=users)
+            config = config_for(upstream, retry_attempts=2, submit_timeout=4, oauth2_config=entra, users=users)
             env = {"IDENTITY_ENDPOINT": f"{upstream.url}/msi/token", "IDENTITY_HEADER": IDENTITY_HEADER}
             env["GRAPH_SMTP_RELAY_KEY_FILE"] = str(key_file)
             relay = RelayProcess(tmp_path / name, config, program=launcher, env=env)

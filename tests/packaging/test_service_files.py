@@ -137,7 +137,7 @@ class InitScript:
                 env={"DEFAULTS": str(self.directory / "defaults")},
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                timeout=30,
+                timeout=120,
                 check=False,
             )
         return ended.returncode, (self.directory / "out").read_text()

@@ -13,7 +13,7 @@ import gevent
 from gevent.event import Event
 
 _T = TypeVar("_T")
-_PATIENCE_S = 5.0
+_PATIENCE_S = 40.0
 
 
 class GeventThread:

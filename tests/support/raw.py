@@ -8,7 +8,7 @@ import socket
 import ssl
 from types import TracebackType
 
-PATIENCE_S = 10.0
+PATIENCE_S = 40.0
 
 
 def trusting(cert_file: str) -> ssl.SSLContext:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 _SCRIPT = Path(__file__).with_name("upstream.py")
-_PATIENCE_S = 20.0
+_PATIENCE_S = 40.0
 
 
 class Upstream:

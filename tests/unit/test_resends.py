@@ -132,7 +132,7 @@ def test_a_resend_waits_for_the_first_on_its_way() -> None:
         thread = threading.Thread(target=lambda s=scene, f=found: f.append(s.begin(patience_s=5)[1]))  # type: ignore[misc]
         thread.start()
         scene.end(first, delivered=delivered, heard=False)
-        thread.join(5)
+        thread.join(40)
         assert found == [first if delivered else ""]
 
 

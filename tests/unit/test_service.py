@@ -15,7 +15,7 @@ from relay import service
 def test_notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(5)
+        manager.settimeout(40)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         assert service.notify("READY=1", "STATUS=listening")
         assert manager.recv(1000) == b"READY=1\nSTATUS=listening"
@@ -29,7 +29,7 @@ def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"relay-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name)
-        manager.settimeout(5)
+        manager.settimeout(40)
         monkeypatch.setenv("NOTIFY_SOCKET", "@" + name)
         assert service.notify("STOPPING=1")
         assert manager.recv(1000) == b"STOPPING=1"

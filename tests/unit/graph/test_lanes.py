@@ -17,7 +17,7 @@ from relay.graph.lanes import RECOVER_S, Lanes
 from tests.support.clock import FakeClock
 
 A, B = "a@example.com", "b@example.com"
-PATIENCE_S = 5.0
+PATIENCE_S = 40.0
 
 
 class Scene:

@@ -322,7 +322,7 @@ def in_threads(count: int, function: Callable[[int], object]) -> list[object]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(40)
         assert not thread.is_alive()
     return outcomes
 
@@ -337,16 +337,16 @@ class Gate:
 
     def __call__(self, user: str, password: str) -> Answer:
         self.inside.set()
-        assert self.release.wait(5)
+        assert self.release.wait(40)
         return self._answer(user, password)
 
 
 def test_one_fetch_at_a_time_for_one_user(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
     entra.script = gate = Gate(lambda user, password: None)
-    opener = threading.Thread(target=lambda: (gate.inside.wait(5), gate.release.set()))
+    opener = threading.Thread(target=lambda: (gate.inside.wait(40), gate.release.set()))
     opener.start()
     outcomes = in_threads(8, lambda _: get(tokens, clock))
-    opener.join(5)
+    opener.join(40)
     assert set(outcomes) == {"T0KEN-1"}
     assert len(entra.asked) == 1
 
@@ -355,20 +355,20 @@ def test_who_waited_for_a_wrong_password_does_not_ask_again(
     tokens: TokenSource, entra: FakeEntra, clock: FakeClock
 ) -> None:
     entra.script = gate = Gate(lambda user, password: WRONG)
-    opener = threading.Thread(target=lambda: (gate.inside.wait(5), gate.release.set()))
+    opener = threading.Thread(target=lambda: (gate.inside.wait(40), gate.release.set()))
     opener.start()
     outcomes = in_threads(8, lambda _: get(tokens, clock, "wrong"))
-    opener.join(5)
+    opener.join(40)
     assert {type(outcome) for outcome in outcomes} == {CredentialsRefused}
     assert len(entra.asked) == 1
 
 
 def test_two_hundred_logins_of_one_user_ask_once(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
     entra.script = gate = Gate(lambda user, password: None)
-    opener = threading.Thread(target=lambda: (gate.inside.wait(5), gate.release.set()))
+    opener = threading.Thread(target=lambda: (gate.inside.wait(40), gate.release.set()))
     opener.start()
     outcomes = in_threads(200, lambda _: get(tokens, clock))
-    opener.join(5)
+    opener.join(40)
     assert set(outcomes) == {"T0KEN-1"}
     assert len(entra.asked) == 1
 
@@ -385,7 +385,7 @@ class Waiters:
     def __call__(self, login: Credentials, timeout_s: float) -> Granted:
         self.calls += 1
         self.inside.set()
-        assert self.release.wait(5)
+        assert self.release.wait(40)
         if isinstance(self.outcome, TokenError):
             raise self.outcome
         return self.outcome
@@ -409,15 +409,15 @@ def race(acquire: Waiters, clock: FakeClock, count: int) -> list[object]:
     arrived = threading.Semaphore(0)
 
     def release() -> None:
-        acquire.inside.wait(5)
+        acquire.inside.wait(40)
         for _ in range(count + 1):  # each on its way to the lock, and the first for its fetch too
-            arrived.acquire(timeout=5)
+            arrived.acquire(timeout=40)
         acquire.release.set()
 
     opener = threading.Thread(target=release)
     opener.start()
     outcomes = in_threads(count, lambda _: tokens.get(APP_LOGIN, Deadlines(clock, arrived)).reveal())
-    opener.join(5)
+    opener.join(40)
     return outcomes
 
 
@@ -439,11 +439,11 @@ def test_users_do_not_wait_for_one_another(tokens: TokenSource, entra: FakeEntra
     entra.script = gate = Gate(lambda user, password: None)
     slow = threading.Thread(target=lambda: get(tokens, clock))
     slow.start()
-    assert gate.inside.wait(5)
+    assert gate.inside.wait(40)
     entra.script = None
     assert get(tokens, clock, "other", "b@example.com")
     gate.release.set()
-    slow.join(5)
+    slow.join(40)
     assert not slow.is_alive()
 
 
@@ -451,11 +451,11 @@ def test_waiting_has_an_end(tokens: TokenSource, entra: FakeEntra, clock: FakeCl
     entra.script = gate = Gate(lambda user, password: None)
     slow = threading.Thread(target=lambda: get(tokens, clock))
     slow.start()
-    assert gate.inside.wait(5)
+    assert gate.inside.wait(40)
     with pytest.raises(TokenUnavailable, match="waited too long"):
         tokens.get(login(), Deadline(clock, 0))
     gate.release.set()
-    slow.join(5)
+    slow.join(40)
     assert get(tokens, clock) == "T0KEN-1"
 
 

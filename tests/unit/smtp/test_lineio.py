@@ -306,7 +306,7 @@ def test_over_tls(tmp_path: Path, polite: bool) -> None:
         handshake = threads.submit(line_io.start_tls, tls.server_context(str(certificate), str(key), "TLSv1.2"))
         context = ssl.create_default_context(cafile=certificate)
         client = context.wrap_socket(theirs, server_hostname="localhost")
-        handshake.result(5)
+        handshake.result(40)
         assert not line_io.is_gone()
         client.sendall(b"NOOP\r\n")
         assert not line_io.is_gone()

@@ -65,7 +65,7 @@ class Running:
 
     def connect(self, greeting: bytes = b"220") -> tuple[socket.socket, BinaryIO]:
         host, _, port = self.address.rpartition(":")
-        sock = self._stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        sock = self._stack.enter_context(socket.create_connection((host, int(port)), timeout=40))
         lines = self._stack.enter_context(sock.makefile("rb"))
         assert lines.readline().startswith(greeting)
         return sock, lines
@@ -119,7 +119,7 @@ def test_who_is_turned_away_reads_why(there: GeventThread, stack: ExitStack) -> 
     running = Running(there, stack, most=1)
     running.connect()
     host, _, port = running.address.rpartition(":")
-    eager = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+    eager = stack.enter_context(socket.create_connection((host, int(port)), timeout=40))
     eager.sendall(b"EHLO eager\r\n" * 1000)
     lines = eager.makefile("rb")
     assert lines.readline().startswith(b"421 4.7.0")
@@ -148,12 +148,12 @@ def test_drain(there: GeventThread, stack: ExitStack) -> None:
     assert idle[1].read() == b""
     host, _, port = running.address.rpartition(":")
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((host, int(port)), timeout=5)
+        socket.create_connection((host, int(port)), timeout=40)
     there.call(running.backend.release.set)
     said = busy[1].readlines()
     assert [line[:9] for line in said[-2:]] == [b"250 2.0.0", b"421 4.3.2"]
     hang_up(busy)
-    drained.result(5)
+    drained.result(40)
     assert len(running.backend.deliveries) == 1
 
 
@@ -198,4 +198,4 @@ def test_no_address_of_this_machine() -> None:
 
 def test_every_address() -> None:
     with listen(ListenAddress("", 0)) as sock:
-        socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5).close()
+        socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=40).close()
