@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,10 +90,17 @@ def _check(options: argparse.Namespace, path: Path) -> int:
     config = configfile.load(path, key_file=options.key_file)
     if options.json:
         return _check_online(config, options)
-    for warning in config.warnings:
+    for warning in (*config.warnings, *_warnings_of_secret(config.entra.secret_expires)):
         print(f"warning: {warning}")
     print(f"{path}: the configuration is fine")
     return _check_online(config, options) if options.online or options.send_to else 0
+
+
+def _warnings_of_secret(expires: str) -> tuple[str, ...]:
+    from relay.stats import WARN_DAYS, secret_warning
+
+    days = (date.fromisoformat(expires) - Clock().now().date()).days if expires else None
+    return (secret_warning(days),) if days is not None and days <= WARN_DAYS else ()
 
 
 def _check_online(config: Config, options: argparse.Namespace | None = None) -> int:

@@ -79,12 +79,11 @@ def parse(
     """The same from octets or text. name: the file's, for the faults; directory: where its paths start."""
     reader = _Reader(directory, environ, Vault(vault.key_file(key_file, environ)))
     values = reader.read(text)
-    if reader.faults:
-        raise ConfigError(_lines(name, reader.faults))
     _settle(values, directory, reader)
     _check_tls(values, reader)
-    _check_entra(values, reader)
-    _check_accounts(values, reader)
+    if not reader.is_faulty("oauth2_config.flow", values):  # else nobody knows what belongs to it
+        _check_entra(values, reader)
+        _check_accounts(values, reader)
     if readable_by_all and reader.in_clear:
         reader.warn(reader.in_clear[0], "is in clear in a file that every user can read; chmod 600, or encrypt it")
     if reader.faults:
@@ -152,6 +151,8 @@ def _settle(values: Values, directory: Path, reader: _Reader) -> None:
 def _check_tls(values: Values, reader: _Reader) -> None:
     """Certificate and key belong together, and TLS from the first octet needs them."""
     pair = {name: values.get(name, "") for name in ("tls.cert_file", "tls.key_file")}
+    if any(reader.is_faulty(name, values) for name in pair):
+        return
     missing = [name for name, path in pair.items() if not path]
     if len(missing) == 1:
         given = next(name for name in pair if name not in missing)
@@ -185,7 +186,7 @@ def _check_accounts(values: Values, reader: _Reader) -> None:
     users, clients = values.get("users", ()), values.get("clients", ())
     names = [user.username.casefold() for user in users]
     for number, name in enumerate(names):
-        if name in names[:number]:
+        if name and name in names[:number]:
             reader.fault(f"users[{number}].username", "stands twice")
     if flow == "password":
         for number, client in enumerate(clients):
@@ -212,6 +213,7 @@ class _Reader:
         self.faults: list[Noted] = []
         self.warnings: list[Noted] = []
         self.lines: dict[str, int] = {}  # of each place
+        self.faulty: set[str] = set()  # places with a value that was refused
         self.in_clear: list[str] = []  # places of secrets that can be read in the file itself
 
     def read(self, text: bytes | str) -> Values:
@@ -221,6 +223,10 @@ class _Reader:
         except YamlFault as fault:
             self.faults.append((fault.line, str(fault)))
             return {}
+
+    def is_faulty(self, place: str, values: Values) -> bool:
+        """Whether the file says something there that is no value."""
+        return place in self.faulty and place not in values
 
     def fault(self, place: str, text: str) -> None:
         self.faults.append((self.lines.get(place, 1), f"{place}: {text}"))
@@ -234,6 +240,7 @@ class _Reader:
         try:
             yield
         except BadValue as fault:
+            self.faulty.add(place)
             self.faults.append((line, f"{place}: {fault}"))
 
     def table(self, node: yaml.Node | None, keys: Mapping[str, Key], prefix: str, line: int) -> Values:

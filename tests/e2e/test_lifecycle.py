@@ -63,6 +63,14 @@ def test_check_takes_config_before_and_after(tmp_path: Path, arguments: list[str
     assert str(path) in ended.stdout
 
 
+def test_check_warns_of_a_secret_that_ends(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(MINIMAL + "secret_expires: 2026-01-31\n")
+    ended = run_once("check", "--config", path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "warning: the client secret has ended" in ended.stdout
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_a_faulty_config(tmp_path: Path, command: str) -> None:
     path = tmp_path / "config.yaml"

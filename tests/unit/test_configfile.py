@@ -433,6 +433,25 @@ def test_faults_in_tables() -> None:
     ]
 
 
+def test_what_several_keys_say_together_is_among_the_faults() -> None:
+    text = (
+        f"{APP}dance: 1\ntls: {{cert_file: /etc/hostname}}\n"
+        "clients: [{network: 10.0.5.0/24, mailbox: scanner@example.com}]\n"
+    )
+    assert faults(text) == [
+        "config.yaml:2: dance: unknown key",
+        "config.yaml:3: tls.cert_file: needs tls.key_file too",
+        "config.yaml:4: clients[0].mailbox: flow password sends as fallback_smtp_user; remove it",
+    ]
+
+
+def test_a_fault_makes_no_second_one() -> None:
+    text = f"{APP}tls: {{cert_file: /no/such/file, key_file: /etc/hostname, implicit_addr: ':465'}}\n"
+    assert len(faults(text)) == 1
+    misspelt = APP.replace("{client_id", "{flow: client_credential, client_id")
+    assert len(faults(f"{misspelt}clients: [{{network: 10.0.0.0/8, mailbox: s@a.b}}]\n")) == 1
+
+
 CLIENTS = "allow_anonymous: true\nclients: [{network: 10.0.0.0/8, allowed_recipients: ['%s']}]\n"
 APP_FLOW = APP.replace("{client_id", "{flow: client_credentials, client_id")
 
