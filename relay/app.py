@@ -46,7 +46,7 @@ from relay.smtp import tls
 from relay.smtp.backend import SessionSettings
 from relay.smtp.budget import Budget
 from relay.smtp.lineio import LineIO
-from relay.smtp.server import Door, SmtpServer, listen
+from relay.smtp.server import SPARE_PLACES, Door, SmtpServer, listen
 from relay.smtp.session import Session
 from relay.stats import WARN_DAYS, Stats, secret_warning
 from relay.submission import Submission
@@ -62,7 +62,7 @@ _PURGE_EVERY_S = 60.0
 _DAY_S = 86_400.0
 _LAST_DAYS = 7  # of the client secret: from then on it is an error
 _THREADS = 2  # for parsing large messages: they share one interpreter, more would only take turns
-_SPARE_FILES = 64  # listeners, log, libraries, and clients that are being turned away
+_SPARE_FILES = 64 + SPARE_PLACES  # listeners, log, libraries; and clients that are being turned away
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class LoginLimit:
     def failed(self, address: str) -> None:
         """One more; the address that failed longest ago is forgotten when there are too many."""
         key = _key(address)
-        times = self._failures.pop(key, None) or deque(maxlen=self.limit.failures)
+        times = deque(self._failures.pop(key, ()), self.limit.failures)  # anew, since a reload may change the limit
         times.append(self._clock.monotonic())
         self._failures[key] = times
         if len(self._failures) > _MOST_ADDRESSES:
@@ -35,7 +35,7 @@ class LoginLimit:
         times = self._failures.get(_key(address))
         if times is None or len(times) < self.limit.failures:
             return False
-        return times[0] > self._clock.monotonic() - self.limit.window_s
+        return times[-self.limit.failures] > self._clock.monotonic() - self.limit.window_s
 
     def purge(self) -> None:
         """Forget who has been quiet for a window; the janitor's task."""

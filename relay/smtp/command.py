@@ -40,7 +40,7 @@ def _mailbox(more: str) -> re.Pattern[str]:
 _MAILBOX = _mailbox("")
 _UTF8_MAILBOX = _mailbox(_UTF8)
 _PATH = re.compile(r'<(?:@[^:<>"]*:)?(?P<inside>(?:"(?:[^"\\]|\\.)*"|[^<>"])*)>')
-_PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^\s=]+))?")
+_OURS = frozenset(("SIZE", "BODY", "SMTPUTF8"))  # the parameters of MAIL that mean something here
 _SIZE = re.compile(r"[0-9]{1,20}")
 _CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?:[ \t]+(?P<last>[Ll][Aa][Ss][Tt]))?")
 
@@ -137,12 +137,11 @@ def _split_path(argument: str, keyword: str) -> tuple[str, str]:
 def _parameters(rest: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for word in rest.split():
-        match = _PARAMETER.fullmatch(word)
-        if match is None:
-            keyword, _, value = word.partition("=")
-            found[keyword.upper()] = value or None
-        else:
-            found[match["keyword"].upper()] = match["value"]
+        keyword, equals, value = word.partition("=")
+        name = keyword.upper()
+        if name in found and name in _OURS:  # which of them would hold?
+            raise Reject(replies.SYNTAX)
+        found[name] = value if equals else None
     return found
 
 
@@ -160,5 +159,5 @@ def _mail_parameters(given: Mapping[str, str | None]) -> MailParameters:
             raise Reject(replies.SYNTAX)
     if given.get("SMTPUTF8") is not None:  # RFC 6531 §3.4: it takes no value
         raise Reject(replies.SYNTAX)
-    ignored = tuple(name for name in given if name not in ("SIZE", "BODY", "SMTPUTF8"))
+    ignored = tuple(name for name in given if name not in _OURS)
     return MailParameters(size, body, "SMTPUTF8" in given, ignored)

@@ -222,11 +222,12 @@ class LineIO:
         try:
             with self._guard(patience_s):
                 self._socket.settimeout(patience_s)
-                self._socket = context.wrap_socket(self._socket, server_side=True)
+                # In two steps: hang_up() finds the socket that the handshake waits on, and a client that is gone
+                # already, of which wrap_socket() asks no handshake, does not pass for one in TLS.
+                self._socket = sock = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+                sock.do_handshake()
         except (OSError, ValueError) as fault:
             raise TlsFailed(tls.why_failed(fault)) from fault
-        if not self.tls_version():  # of a client that is gone, OpenSSL asks no handshake, and its octets would count
-            raise TlsFailed(tls.HUNG_UP)
 
     def tls_version(self) -> str:
         """`TLSv1.3`, or empty without TLS."""

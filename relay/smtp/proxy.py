@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _V1 = b"PROXY "
 _V1_SHORTEST = len(b"PROXY UNKNOWN\r\n")
 _V1_LONGEST = 107
+_V1_FAMILIES = {b"TCP4": 4, b"TCP6": 6}
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED = 16
 _V2_LONGEST = 4096  # addresses and TLVs
@@ -49,15 +50,20 @@ def _parse_v1(octets: bytes) -> ProxyHeader:
     words = octets[:end].split(b" ")
     if words[1] == b"UNKNOWN":
         return ProxyHeader(0)
-    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6"):
+    family = _V1_FAMILIES.get(words[1])
+    if family is None or len(words) != 6 or not all(_is_port(word) for word in words[4:]):
         raise NotProxyProtocol
     try:
-        address = ipaddress.ip_address(words[2].decode("ascii"))
+        source, destination = (ipaddress.ip_address(word.decode("ascii")) for word in words[2:4])
     except ValueError:
         raise NotProxyProtocol from None
-    if address.version != int(words[1][3:]):
+    if not source.version == destination.version == family:
         raise NotProxyProtocol
-    return ProxyHeader(0, str(address))
+    return ProxyHeader(0, str(source))
+
+
+def _is_port(word: bytes) -> bool:
+    return word.isdigit() and len(word) <= 5 and int(word) <= 65535
 
 
 def _parse_v2(octets: bytes) -> ProxyHeader:

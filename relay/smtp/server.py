@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Listeners, pool, admission and drain of the SMTP side (gevent StreamServer). Knows connections, not commands.
 
-A gevent pool that is full stops accepting in silence. So the pool has a few places more than max_connections: they
-exist to say 421 at once, and only a flood beyond them waits in the backlog.
+A gevent pool that is full stops accepting in silence. So the pool has more places than max_connections: they exist to
+say 421 at once, and only a flood beyond them waits in the backlog.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from relay.smtp.session import LINGER_S, Session
 
 log = logging.getLogger(__name__)
 
-_SPARE_PLACES = 16
+SPARE_PLACES = 256
+"""For those who are turned away: each is there for a tenth of a second at most, so 2,000 at once take one."""
 _BACKLOG = 1024
 _PROXY_PATIENCE_S = 10.0
 _TURNED_AWAY_LINGER_S = 0.1  # it takes a place in the pool meanwhile, and has hardly said anything yet
@@ -103,7 +104,7 @@ class SmtpServer:
     def __init__(self, max_connections: int, door: Door) -> None:
         self._max = max_connections
         self._door = door
-        self._pool = Pool(max_connections + _SPARE_PLACES)
+        self._pool = Pool(max_connections + SPARE_PLACES)
         self._servers: list[StreamServer] = []
         self._sessions: set[Session] = set()
 

@@ -67,6 +67,7 @@ class Session:
         self._implicit_tls = implicit_tls
         self._in_tls = False
         self._greeted = False
+        self._handshaking = False
         self._closing = False
         self._draining = False
         self._failed_logins = 0
@@ -100,7 +101,8 @@ class Session:
         except Disconnected:
             log.debug("client_gone", extra=self._facts())
         except TlsFailed as failure:
-            log.info("tls_failed", extra=self._facts(reason=str(failure)))
+            if not self._draining:
+                log.info("tls_failed", extra=self._facts(reason=str(failure)))
         except TimedOut as timeout:
             self._say_timeout(timeout)
         except Exception:  # a bug costs this session, never the others
@@ -120,6 +122,9 @@ class Session:
     def drain(self) -> bool:
         """Called when the service stops. An idle session is told 421 and ended; True then. Others end by themselves."""
         self._draining = True
+        if self._handshaking:  # nothing can be said within it
+            self._io.hang_up()
+            return True
         if self.idle and not self._closing:
             self._closing = True
             self._farewell(replies.SHUTTING_DOWN)
@@ -167,11 +172,12 @@ class Session:
             self._start_tls()
 
     def _read_line(self, limit: int | None = None) -> bytes:
-        if self._draining:
+        between_chunks = self._transaction is not None and self._transaction.chunking
+        if self._draining and not between_chunks:
             self._closing = True
             self._farewell(replies.SHUTTING_DOWN)
             raise Disconnected
-        self.idle = True
+        self.idle = not between_chunks
         try:
             return self._io.read_line(limit)
         finally:
@@ -222,7 +228,11 @@ class Session:
         """RFC 3207 §4.2: whatever was said before the handshake is forgotten."""
         if self._settings.tls is None:  # a reload took the certificate away from a port that listens yet
             raise TlsFailed("tls.cert_file is not set any more; restart to close this port")
-        self._io.start_tls(self._settings.tls)
+        self._handshaking = True
+        try:
+            self._io.start_tls(self._settings.tls)
+        finally:
+            self._handshaking = False
         self._in_tls = True
         self._greeted = False
         self._identity = None
@@ -234,6 +244,8 @@ class Session:
 
     def _auth(self, argument: str) -> Reply:
         if self._tls_missing():
+            reason = "AUTH outside of TLS; for a device that has no TLS see tls.require_for_auth"
+            log.info("tls_required", extra=self._facts(reason=reason))
             raise Reject(replies.TLS_REQUIRED_FOR_AUTH)
         if not self._greeted or self._identity is not None or self._transaction is not None:
             raise Reject(replies.BAD_SEQUENCE)  # RFC 4954 §4

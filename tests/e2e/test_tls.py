@@ -444,6 +444,24 @@ def test_the_end_of_the_service_reaches_clients_in_tls(tmp_path: Path, upstream:
         assert relay.stderr == ""
 
 
+def test_the_end_of_the_service_does_not_wait_for_a_handshake(tmp_path: Path, upstream: Upstream, pair: Pair) -> None:
+    """Nothing is in flight there; on both ports, whether or not the handshake has begun."""
+    config = config_for(upstream, tls=pair.keys(), command_timeout=300, shutdown_timeout=300)
+    with RelayProcess(tmp_path, config) as relay, RawClient(relay.host, relay.port) as asked:
+        silent = [socket.create_connection(implicit(relay), PATIENCE_S) for _ in range(2)]
+        silent[1].sendall(b"\x16\x03\x01\x02")
+        assert [asked.status(), asked.say("EHLO c"), asked.say("STARTTLS")] == ["220", "250", "220 2.0.0"]
+        with RawClient(*implicit(relay), tls=trusting(pair.cert_file)) as behind:  # so all of them are accepted
+            assert behind.status() == "220"
+            relay.signal(signal.SIGTERM)
+            assert relay.wait() == 0
+        assert [sock.recv(1) for sock in silent] == [b"", b""]
+        assert relay.events("session_fault", "shutdown_timeout", "tls_failed") == []
+        assert relay.stderr == ""
+        for sock in silent:
+            sock.close()
+
+
 def test_a_timeout_reaches_clients_in_tls(tmp_path: Path, upstream: Upstream, pair: Pair) -> None:
     with (
         RelayProcess(tmp_path, config_for(upstream, tls=pair.keys(), command_timeout=1)) as relay,

@@ -80,6 +80,22 @@ def test_purge_forgets_who_was_quiet_for_a_window(clock: FakeClock) -> None:
     assert not logins.reached("192.0.2.2")
 
 
+def test_another_limit_holds_for_who_failed_before(clock: FakeClock) -> None:
+    """A reload changes it while failures are remembered."""
+    logins = limit(clock, failures=2)
+    logins.failed(HERE)
+    logins.failed(HERE)
+    logins.limit = AuthLimit(failures=3, window_s=60)
+    assert not logins.reached(HERE)
+    logins.failed(HERE)
+    assert logins.reached(HERE)
+    clock.advance(50)
+    logins.failed(HERE)
+    clock.advance(20)
+    logins.limit = AuthLimit(failures=1, window_s=60)
+    assert logins.reached(HERE)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["fail", "wait", "purge"]), st.integers(0, 30)), max_size=60))
 def test_as_counted_by_hand(steps: list[tuple[str, int]]) -> None:
     clock = FakeClock()

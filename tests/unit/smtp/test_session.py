@@ -94,6 +94,19 @@ def test_drain_within_submit_lets_it_finish() -> None:
     assert scene.last.startswith(b"421 4.3.2")
 
 
+def test_drain_between_two_chunks_lets_the_message_finish() -> None:
+    """It is in flight, as one that comes with DATA is (contract §8)."""
+    chunks = [ENVELOPE.replace(b"DATA\r\n", b"BDAT 4\r\ntext"), b"BDAT 2 LAST\r\n\r\n", b"NOOP\r\n"]
+    scene = Scene([LOGIN, *chunks], when=3)
+    scene.session.run()
+    assert scene.drained == [False]
+    assert [delivery.content for delivery in scene.backend.deliveries] == [b"text\r\n"]
+    assert b"".join(scene.sock.sent).splitlines()[-2:] == [
+        b"250 2.0.0 Ok: queued as MESSAGE1",
+        b"421 4.3.2 Service is shutting down, try again later",
+    ]
+
+
 def test_drain_twice() -> None:
     scene = Scene([LOGIN], when=2)
     scene.hook = lambda: scene.drained.extend((scene.session.drain(), scene.session.drain()))
