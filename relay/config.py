@@ -175,7 +175,7 @@ class LimitsConfig:
         lowest=1, highest=1000)
     max_inflight_bytes: int = _key("max_inflight_bytes", "integer", 536870912,
         "All messages being handled at a time; above it the client gets 452.",
-        unit="octets", lowest=1048576, highest=1 << 40)
+        unit="octets", lowest=1, highest=1 << 40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from relay import configvalue, vault
-from relay.config import CLOUDS, FLOWS, Config, Key, keys_of
+from relay.config import CLOUDS, FLOWS, Config, Key, LimitsConfig, keys_of
 from relay.configvalue import BadValue
 from relay.configyaml import YamlFault, compose, entries, is_nothing, is_quoted, is_text, line_of, merged
 from relay.credentials import Secret
@@ -80,6 +80,7 @@ def parse(
     reader = _Reader(directory, environ, Vault(vault.key_file(key_file, environ)))
     values = reader.read(text)
     _settle(values, directory, reader)
+    _check_limits(values, reader)
     _check_tls(values, reader)
     if not reader.is_faulty("oauth2_config.flow", values):  # else nobody knows what belongs to it
         _check_entra(values, reader)
@@ -148,6 +149,16 @@ def _settle(values: Values, directory: Path, reader: _Reader) -> None:
         reader.warn("allow_anonymous", "stays off: it needs fallback_smtp_user and fallback_smtp_pass")
 
 
+def _check_limits(values: Values, reader: _Reader) -> None:
+    """A message for which there is never room would come again and again."""
+    limits = LimitsConfig()
+    pair = {"max_inflight_bytes": limits.max_inflight_bytes, "max_message_size": limits.max_message_bytes}
+    room, largest = (values.get(name, default) for name, default in pair.items())
+    if room < largest:
+        given = next(name for name in pair if name in values)
+        reader.warn(given, "max_message_size lets in what is above max_inflight_bytes, and deferred for ever")
+
+
 def _check_tls(values: Values, reader: _Reader) -> None:
     """Certificate and key belong together, and TLS from the first octet needs them."""
     pair = {name: values.get(name, "") for name in ("tls.cert_file", "tls.key_file")}
@@ -194,7 +205,9 @@ def _check_accounts(values: Values, reader: _Reader) -> None:
                 reader.fault(f"clients[{number}].mailbox", "flow password sends as fallback_smtp_user; remove it")
     if users and flow in ("password", "client_login"):
         reader.warn("users", f"have no effect with flow {flow}: Entra ID checks every login")
-    if clients and not values.get("allow_anonymous"):
+    # An empty login with flow password falls back too, whatever allow_anonymous says.
+    has_fallback = flow == "password" and "fallback_smtp_user" in values and "fallback_smtp_pass" in values
+    if clients and not values.get("allow_anonymous") and not has_fallback:
         reader.warn("clients", "has no effect while allow_anonymous is off")
     if not users and not values.get("allow_anonymous") and flow in ("client_credentials", "managed_identity"):
         reader.warn("oauth2_config.flow", "nobody can send: there are no users, and allow_anonymous is off")

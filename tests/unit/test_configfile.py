@@ -479,6 +479,27 @@ def test_the_apps_flows_take_one_scope(scopes: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("max_inflight_bytes: 1000000\n", "max_inflight_bytes"),
+        ("max_message_size: 1000000000\n", "max_message_size"),
+        ("max_message_size: 1000000\nmax_inflight_bytes: 1000000\n", ""),
+    ],
+)
+def test_a_message_for_which_there_is_never_room_is_warned_of(text: str, key: str) -> None:
+    assert [warning.split(": ")[1] for warning in read(APP + text).warnings] == ([key] if key else [])
+
+
+@pytest.mark.parametrize(
+    ("fallback", "warned"), [("", True), ("fallback_smtp_user: a\nfallback_smtp_pass: b\n", False)]
+)
+def test_clients_hold_for_an_empty_login_too(fallback: str, warned: bool) -> None:
+    """Which falls back without allow_anonymous."""
+    warnings = read(f"{APP}{fallback}clients: [{{network: 10.0.0.0/8}}]\n").warnings
+    assert [": clients: has no effect" in warning for warning in warnings] == [True] * warned
+
+
 def test_keys_of_another_flow_are_warned_about() -> None:
     users = f"users: [{{username: s, password_hash: '{hash_password('x')}', mailbox: s@example.com}}]\n"
     assert read(APP_FLOW + users + "fallback_smtp_user: a\n").warnings == (
