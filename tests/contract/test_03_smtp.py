@@ -18,7 +18,7 @@ LINES = {
     "base64 with or without padding": "auth_plain_without_padding auth_malformed",
     "* cancels": "auth_cancelled",
     "PIPELINING": "pipelining pipelining_data_sent_ahead",
-    "SIZE": "mail_size mail_malformed_size_and_body",
+    "SIZE": "mail_size mail_malformed_size_and_body mail_parameter_twice",
     "8BITMIME": "data_keeps_odd_octets commands_in_any_case",
     "commands in any case": "commands_in_any_case verb_with_letters_beyond_ascii_is_unknown",
     "MAIL FROM:<>": "mail_null_reverse_path",
