@@ -276,6 +276,7 @@ class Relay:
             Deadline(self._clock, limits.connection_timeout_s),
             bare_lf=now.accounts.ends_lines_with_lf(client.address),
             guard=guard,
+            let_others_run=gevent.sleep,
         )
         return Session(line_io, client, now.submission, now.settings, implicit_tls=implicit_tls)
 

@@ -20,6 +20,7 @@ from relay.smtp.budget import Reservation
 from relay.smtp.command import LONGEST_LINE, line_limit
 
 _PIECE = 65536
+_TURNS = 10  # lines and pieces of data for one client before the others get theirs
 _NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
 _TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
 
@@ -103,11 +104,12 @@ class LineIO:
         *,
         bare_lf: bool = False,
         guard: Guard = nullcontext,
+        let_others_run: Callable[[], object] = lambda: None,
     ) -> None:
         """lifetime: the end of the connection; reads stop there, a reply that is due is still written.
 
         bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, whose socket time-out counts
-        for each read anew.
+        for each read anew. let_others_run: for a client that sends faster than we read, and so never makes us wait.
         """
         self._socket = sock
         self._clock = clock
@@ -115,25 +117,41 @@ class LineIO:
         self._lifetime = lifetime
         self._framing = _BARE_LF if bare_lf else _CR_LF
         self._guard = guard
+        self._let_others_run = let_others_run
+        self._turns = 0
         self._buffer = b""
         self._at = 0  # how much of the buffer has been used
         self._unsent: list[bytes] = []
+        self._sending = False
 
     def write(self, octets: bytes) -> None:
         """Queue a reply; it leaves before the next read that has to wait, or with flush()."""
         self._unsent.append(octets)
 
     def flush(self) -> None:
-        """Send what is queued. Raises Disconnected."""
-        if not self._unsent:
+        """Send what is queued. Raises Disconnected.
+
+        Does nothing while another greenlet is at it: that one waits for a client that does not read.
+        """
+        if not self._unsent or self._sending:
             return
         octets = b"".join(self._unsent)
         self._unsent.clear()
+        self._sending = True
         try:
             self._socket.settimeout(self._timeout_s)
             self._socket.sendall(octets)
         except (OSError, ValueError) as fault:
             raise Disconnected from fault
+        finally:
+            self._sending = False
+
+    def give_way(self) -> None:
+        """Let the other sessions run, if it is their turn."""
+        self._turns += 1
+        if self._turns >= _TURNS:
+            self._turns = 0
+            self._let_others_run()
 
     def read_line(self, limit: int | None = None) -> bytes:
         """The next line without its line end. limit: octets with CR LF; None: by the verb it opens with.
@@ -301,6 +319,7 @@ class LineIO:
     def _receive(self, wait_s: float) -> bytes:
         """Some octets, within wait_s and the connection's lifetime."""
         self.flush()
+        self.give_way()
         wait_s = min(wait_s, self._lifetime.remaining())
         if wait_s <= 0:
             raise TimedOut

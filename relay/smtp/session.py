@@ -172,6 +172,7 @@ class Session:
             self._start_tls()
 
     def _read_line(self, limit: int | None = None) -> bytes:
+        self._io.give_way()
         between_chunks = self._transaction is not None and self._transaction.chunking
         if self._draining and not between_chunks:
             self._closing = True

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import signal
 import socket
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,41 @@ def test_who_does_not_read_our_replies(relay: RelayProcess, upstream: Upstream, 
     assert memory_kib(relay) - before < 60_000
     for client in clients:
         wait_until(lambda client=client: is_reset(client.sock), "the end of it")
+
+
+def test_who_is_always_ahead_of_us(tmp_path: Path, upstream: Upstream, login: Login, stack: ExitStack) -> None:
+    """Commands without end, faster than we read them, from somebody who takes all replies: others have their turns."""
+    config = config_for(upstream, log_level="info", connection_timeout=3600)
+    with RelayProcess(tmp_path, config) as relay:
+        client = greeted(relay, stack)
+        with ThreadPoolExecutor(2) as threads:
+            threads.submit(say_for_ever, client, b"NOOP\r\n" * 50_000)
+            threads.submit(hear_out, client)
+            try:
+                others_go_on(relay, upstream, login)
+            finally:
+                client.sock.shutdown(socket.SHUT_RDWR)
+        relay.assert_sound()
+
+
+def say_for_ever(client: RawClient, octets: bytes) -> None:
+    with contextlib.suppress(OSError):  # that is the end
+        while True:
+            client.send(octets)
+
+
+def test_the_end_of_the_service_does_not_wait_for_who_does_not_read(
+    tmp_path: Path, upstream: Upstream, stack: ExitStack
+) -> None:
+    config = config_for(upstream, log_level="info", command_timeout=3600, shutdown_timeout=3600)
+    with RelayProcess(tmp_path, config) as relay:
+        client = greeted(relay, stack)
+        client.sock.settimeout(1)
+        say_for_ever(client, b"EHLO c\r\n" * 4000)  # until both sides are full
+        relay.signal(signal.SIGTERM)
+        assert relay.wait() == 0
+        assert relay.events("session_fault", "shutdown_timeout") == []
+        assert relay.stderr == ""
 
 
 def is_reset(sock: socket.socket) -> bool:

@@ -125,6 +125,20 @@ def test_time_that_runs_out_within_submit() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "segments", [[b"NOOP\r\n" * 1000], [LOGIN, ENVELOPE, *[b"x" * 1000] * 1000]], ids=["commands", "data"]
+)
+def test_a_client_that_is_always_ahead_leaves_turns_to_others(segments: list[bytes]) -> None:
+    """Its octets are there whenever we read, so that nothing else would make us wait."""
+    turns: list[bool] = []
+    clock = FakeClock()
+    io = LineIO(
+        SegmentSocket(segments, clock), clock, 60, Deadline(clock, 300), let_others_run=lambda: turns.append(True)
+    )
+    Session(io, CLIENT, MemoryBackend(), SETTINGS).run()
+    assert len(turns) >= 20
+
+
 def test_a_session_that_ended_by_itself_was_not_cut_short() -> None:
     scene = Scene([LOGIN, b"QUIT\r\n"], when=-1)
     scene.session.run()
