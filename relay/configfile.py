@@ -32,6 +32,7 @@ Noted = tuple[int, str]  # line, "KEY: what is wrong"
 
 KEYS: dict[str, Key] = {key.path: key for key in keys_of(Config)}
 _IGNORED = {"health_addr": "is ignored, as since azureSMTPwithOAuth 1.1.1; remove it"}
+_GRAPHS = frozenset(graph_url for _, graph_url in CLOUDS.values())
 _RESERVED_SCOPES = frozenset({"openid", "profile", "offline_access"})  # msal asks for them itself, and refuses them
 _ONLY_WITH = {  # keys that do nothing with other flows
     "fallback_smtp_user": ("password",),
@@ -139,7 +140,9 @@ def _settle(values: Values, directory: Path, reader: _Reader) -> None:
     values.setdefault("graph_url", graph_url)
     scopes = [scope for element in values.get("oauth2_config.scopes", ()) for scope in element.split()]
     asked = tuple(scope for scope in scopes if scope.lower() not in _RESERVED_SCOPES)
-    values["oauth2_config.scopes"] = asked or (f"{values['graph_url']}/.default",)
+    # A gateway's address, or a stand-in's, is no audience of a token: only Microsoft's own are.
+    audience = values["graph_url"] if values["graph_url"] in _GRAPHS else graph_url
+    values["oauth2_config.scopes"] = asked or (f"{audience}/.default",)
     if log := values.get("log"):  # as in the seed: a bare name lies beside the file
         values["log"] = str((directory / log if Path(log).name == log else Path(log)).absolute())
     is_by_password = values.get("oauth2_config.flow", "password") == "password"

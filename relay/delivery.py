@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 from relay.clock import Clock, Deadline
 from relay.config import GraphConfig
 from relay.graph.body import Base64, Content
-from relay.graph.errors import GraphError, MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.errors import GraphError, MailboxUnknown, Refused, SendAsDenied, TooLarge
 from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
@@ -29,6 +29,7 @@ from relay.smtp.envelope import Envelope
 
 T = TypeVar("T")
 _LARGE_BYTES = 262_144  # some 5 ms of parsing
+_NO_DRAFT = "Graph refused the message for its size, and for a reason of its own the draft that was tried instead"
 _CONTENT_TYPES: dict[str, str] = {"json": "application/json", "mime": "text/plain"}
 
 
@@ -151,12 +152,22 @@ class Delivery:
                 mail.message_id,
                 copy=self._copy(mail) if account.form == "mime" or self._config.save_to_sent else None,
             )
-        except TooLarge:
+        except TooLarge as refusal:
             if not mail.message.attachments or _is_sealed(mail.message):  # a draft would be as large, or broken
                 raise
-        receipt = self._send_large(mail, len(content), deadline, account)
+            attempts = refusal.attempts
+        try:
+            receipt = self._send_large(mail, len(content), deadline, account)
+        except GraphError as failure:
+            failure.attempts += attempts
+            if not isinstance(failure, MailboxUnknown | Refused):
+                raise
+            # The first answer was neither, so this one is about drafts.
+            told = TooLarge(_NO_DRAFT, status=failure.status, code=failure.code, request_id=failure.request_id)
+            told.attempts = failure.attempts
+            raise told from None
         self._large.lower_limit(len(content), mail.message_id)
-        return receipt
+        return dataclasses.replace(receipt, attempts=receipt.attempts + attempts)
 
     def _copy(self, mail: _Mail) -> SentCopy:
         """By what the copy in Sent Items is known."""

@@ -25,6 +25,8 @@ from relay.stats import Stats
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
+# A locked account, or one in a loop; consent, which can be one user's; a tenant that is looked for by the user's name.
+_ONE_USERS = ("AADSTS50053", "AADSTS50196", "AADSTS65001", "AADSTS65004", "AADSTS90094", "AADSTS50059", "AADSTS50128")
 _READ_TIMEOUT_S = 20.0
 
 
@@ -41,13 +43,16 @@ def own_login(config: Config) -> Credentials | None:
 def watched(
     acquire: Callable[[Credentials, float], Granted], own: Credentials | None, stats: Stats
 ) -> Callable[[Credentials, float], Granted]:
-    """The same, with the outcome told to stats. own: the login for which a refusal is not a device's fault."""
+    """The same, with the outcome told to stats. own: the login for which a refusal is not a device's fault.
+
+    What is one user's does not count for the others: /readyz would turn for one device.
+    """
 
     def acquire_and_tell(login: Credentials, timeout_s: float) -> Granted:
         try:
             granted = acquire(login, timeout_s)
         except TokenError as fault:
-            if login == own or not isinstance(fault, CredentialsRefused):
+            if login == own or not (isinstance(fault, CredentialsRefused) or fault.entra_code in _ONE_USERS):
                 stats.token_failed(fault.advice)
             raise
         stats.token_fetched()

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.config import LogConfig
+from relay.stats import RESULTS
 
 try:  # python-json-logger 3 moved it; the old place then warns
     from pythonjsonlogger.json import JsonFormatter
@@ -67,6 +68,28 @@ FIELDS = (
     "days_left",
 )
 
+# In JSON, the line of a message has these in any case, empty where there is nothing to say: a log is read by columns.
+_OF_A_MESSAGE = dict.fromkeys(
+    (
+        "message_id",
+        "session",
+        "client",
+        "user",
+        "mailbox",
+        "sender",
+        "recipients",
+        "size_bytes",
+        "form",
+        "attempts",
+        "duration_ms",
+        "graph_request_id",
+        "reply",
+        "reason",
+    ),
+    "",
+)
+_MESSAGE_EVENTS = frozenset(RESULTS)
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
@@ -96,7 +119,9 @@ class JsonLines(JsonFormatter):
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         log_data["timestamp"] = _timestamp(record)
         log_data["level"] = record.levelname.lower()
-        log_data["event"] = record.getMessage()
+        log_data["event"] = event = record.getMessage()
+        if event in _MESSAGE_EVENTS:
+            log_data.update(_OF_A_MESSAGE)
         log_data.update(_facts(record))
         if record.exc_info:
             log_data["traceback"] = _traceback(record.exc_info[1])

@@ -77,6 +77,13 @@ class Submission:
             reply = replies.DELIVERY_UNREACHABLE
             reason = "the same message came before and is still on its way; its client hung up and sent it again"
             self._log_line("deferred", attempt, reply, {"reason": reason})
+        except BaseException:  # its greenlet is ended from outside: shutdown_timeout is over, and 421 was said already
+            in_doubt = "graph" in deadline.spent
+            reason = "cut off at the stop; the client was told to send it again"
+            self._log_line(
+                "deferred", attempt, replies.SHUTTING_DOWN, {"reason": reason, "possible_duplicate": in_doubt or None}
+            )
+            raise
         finally:
             self._resends.settled(envelope.message_id, delivered=reply.code == 250)
         return reply

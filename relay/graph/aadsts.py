@@ -7,6 +7,7 @@ an unknown code falls back on the OAuth error word (RFC 6749 §5.2).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ _CONDITIONAL_ACCESS = (
 )
 _SIGN_IN = "Entra ID could not complete the sign-in; try again, and look at the sign-in log if it lasts"
 _TENANT = "the tenant or cloud is wrong; check oauth2_config.tenant_id and authority"
+_CONSENT = "consent is missing; grant admin consent for Mail.Send in the app registration"
+_RESOURCE = "the tenant does not know what the token is for; check oauth2_config.scopes and cloud"
 
 _ADVICE: dict[int, tuple[type[TokenError], str]] = {
     50126: (CredentialsRefused, "user name or password is wrong"),
@@ -50,10 +53,15 @@ _ADVICE: dict[int, tuple[type[TokenError], str]] = {
     50053: (TokenUnavailable, "the account is locked for a while after too many wrong passwords, or the address is blocked; "
                               "find the device with the old password"),
     50196: (TokenUnavailable, "Entra ID saw the same request too often and pauses it; find the device that logs in in a loop"),
-    65001: (AppMisconfigured, "consent is missing; grant admin consent for Mail.Send in the app registration"),
+    65001: (AppMisconfigured, _CONSENT),
+    65004: (AppMisconfigured, _CONSENT),
+    90008: (AppMisconfigured, _CONSENT),
+    90094: (AppMisconfigured, _CONSENT),
     65005: (AppMisconfigured, "the app does not list the permission asked for; add Mail.Send and grant admin consent"),
     650056: (AppMisconfigured, "the app does not list any permission for Graph; add Mail.Send and grant admin consent"),
     650057: (AppMisconfigured, "the app does not list the resource asked for; check oauth2_config.scopes and the permissions"),
+    500011: (AppMisconfigured, _RESOURCE),
+    650052: (AppMisconfigured, _RESOURCE),
     700016: (AppMisconfigured, "the app was not found in this tenant; check oauth2_config.client_id and tenant_id"),
     7000112: (AppMisconfigured, "the app is disabled; enable it in Entra ID"),
     7000215: (AppMisconfigured, "the client secret is wrong; oauth2_config.client_secret wants the secret's value, not its ID"),
@@ -73,7 +81,8 @@ _ADVICE: dict[int, tuple[type[TokenError], str]] = {
 
 # Pass-through agents out of reach, throttled tenants and the like: nothing to mend here, later it works again.
 _PASSING = (
-    50033, 50058, 50087, 50166, 90006, 90012, 90024, 90033, 90055, 90090, 80001, 80002, 80005, 80014, 40010,
+    40010, 50000, 50033, 50058, 50087, 50166, 80001, 80002, 80005, 80007, 80010, 80013, 80014, 90006, 90012, 90024, 90033,
+    90055, 90090,
 )  # fmt: skip
 
 _BY_WORD: dict[str, tuple[type[TokenError], str]] = {
@@ -83,25 +92,44 @@ _BY_WORD: dict[str, tuple[type[TokenError], str]] = {
     ),
     "unauthorized_client": (AppMisconfigured, "the app may not use this flow; check its registration"),
     "invalid_scope": (AppMisconfigured, "the scope is not valid; check oauth2_config.scopes"),
-    "consent_required": (AppMisconfigured, "consent is missing; grant admin consent for Mail.Send"),
+    "invalid_resource": (AppMisconfigured, _RESOURCE),
+    "invalid_request": (
+        AppMisconfigured,
+        "Entra ID did not take the request; check oauth2_config.tenant_id, client_id and scopes",
+    ),
+    "unsupported_grant_type": (AppMisconfigured, "the tenant or app does not take this flow; check oauth2_config.flow"),
+    "consent_required": (AppMisconfigured, _CONSENT),
     "interaction_required": (CredentialsRefused, _MFA),
     "invalid_grant": (CredentialsRefused, "Entra ID refused the user name and password"),
 }
 
 
+_NUMBER = re.compile(r"\bAADSTS([0-9]{4,9})\b")
+_WORD = re.compile(r"[A-Za-z_]{1,40}")
+
+
 def token_error(answer: Mapping[str, Any]) -> TokenError:
-    """The error that an OAuth error answer stands for (`error`, `error_codes`; the text is not used, and not shown)."""
-    given = answer.get("error_codes")
-    codes = [code for code in given if isinstance(code, int)] if isinstance(given, list) else []
+    """The error that an OAuth error answer stands for. Of its text only the number is used, and nothing is shown."""
+    codes = _codes(answer)
     for code in codes:
         if code in _ADVICE:
             kind, advice = _ADVICE[code]
             return kind(advice, f"AADSTS{code}")
         if code in _PASSING:
             return TokenUnavailable(_SIGN_IN, f"AADSTS{code}")
-    word = str(answer.get("error") or "")[:40]
-    shown = f"AADSTS{codes[0]}" if codes else word
-    if word in _BY_WORD:
-        kind, advice = _BY_WORD[word]
-        return kind(advice, shown)
+    given = (answer.get("suberror"), answer.get("error"))
+    words = [word for word in given if isinstance(word, str) and _WORD.fullmatch(word)]
+    shown = f"AADSTS{codes[0]}" if codes else "".join(words[-1:])
+    for word in words:  # suberror says more of an invalid_grant, such as consent_required
+        if word in _BY_WORD:
+            kind, advice = _BY_WORD[word]
+            return kind(advice, shown)
     return TokenUnavailable(_SIGN_IN, shown)
+
+
+def _codes(answer: Mapping[str, Any]) -> list[int]:
+    """Those of `error_codes`, then those in `error_description`: proxies and older endpoints leave the list out."""
+    listed = answer.get("error_codes")
+    found = [str(code) for code in listed] if isinstance(listed, list) else []
+    codes = [int(code) for code in found if len(code) < 10 and code.isascii() and code.isdigit()]
+    return codes + [int(number) for number in _NUMBER.findall(str(answer.get("error_description") or ""))]

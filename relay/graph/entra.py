@@ -7,6 +7,7 @@ What msal raises or answers is turned into graph/errors.py here. Its texts are n
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -26,13 +27,14 @@ from relay.identity import Credentials, parse_client_login
 
 Guard = Callable[[float], AbstractContextManager[Any]]
 
-_BRAKE = "429/5xx/Retry-After"  # how msal's keys for that end
+_BRAKES = ("429/5xx/Retry-After", " 400")  # how msal's keys for refusals end
 _NO_IDENTITY = (
     "the machine has no such managed identity; assign one in Azure, and check oauth2_config.client_id and scopes"
 )
 _NO_ENDPOINT = (
     "the machine's identity endpoint gave no usable answer; flow managed_identity works in Azure and on Azure Arc only"
 )
+_BUSY = "Entra ID is busy or has failed; it recovers by itself"
 _UNREADABLE = "Entra ID gave no usable answer; a proxy or firewall may stand in between"
 _MOST_APPLICATIONS = 256  # of client_login, each some 100 KiB
 
@@ -109,9 +111,6 @@ class ManagedIdentityFlow:
         except (AppMisconfigured, CredentialsRefused) as fault:
             raise AppMisconfigured(_NO_IDENTITY, fault.entra_code) from None
         except TokenUnavailable as fault:
-            # What Azure's endpoints say to a machine without this identity is no code of Entra ID's.
-            if fault.entra_code == "invalid_request":
-                raise AppMisconfigured(_NO_IDENTITY, fault.entra_code) from None
             raise TokenUnavailable(_NO_ENDPOINT, fault.entra_code) from None
 
 
@@ -184,8 +183,9 @@ class _Application:
         """What ask gets from the application. Raises TokenError."""
         try:
             return _granted(_answer(lambda: ask(self._application()), guard, timeout_s, by_password=by_password))
-        except AppMisconfigured:
-            self._built = None  # it is built anew once the fault is mended
+        except TokenError as fault:
+            if isinstance(fault, AppMisconfigured) or not fault.entra_code.startswith("AADSTS"):
+                self._built = None  # it remembers tenant, certificate and user realm: a proxy's page, or mended by now
             raise
 
     def _application(self) -> Any:
@@ -207,6 +207,8 @@ class _Application:
                 http_cache=_HttpCache(),
                 token_cache=_NoCache(),
             )
+        except RuntimeError as fault:  # neither a page nor a refusal, such as a redirect to a portal
+            raise TokenUnavailable(_UNREADABLE, type(fault).__name__) from None
         except ValueError as fault:
             if isinstance(fault.__context__, json.JSONDecodeError):  # a proxy's page, and no tenant's fault
                 raise TokenUnavailable(_UNREADABLE) from None
@@ -216,10 +218,14 @@ class _Application:
 
 
 class _HttpCache(dict[str, Any]):
-    """msal's memory of answers, without its brake: that holds one user's 429 or 5xx against every user of the app."""
+    """msal's memory of answers, without its brakes: for whom and how long a refusal holds is tokens.py's matter.
+
+    msal's own would hold one user's 429 or 5xx against every user of the app, and any 400 for a minute, although most
+    of them pass by themselves or can be mended.
+    """
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if not key.endswith(_BRAKE):
+        if not key.endswith(_BRAKES):
             super().__setitem__(key, value)
 
 
@@ -266,7 +272,7 @@ def _granted(answer: Any) -> Granted:
         lifetime_s = float(answer.get("expires_in", 0))
     except (TypeError, ValueError):
         lifetime_s = 0.0
-    return Granted(Secret(str(token)), lifetime_s)
+    return Granted(Secret(str(token)), lifetime_s if math.isfinite(lifetime_s) else 0.0)
 
 
 def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
@@ -277,7 +283,7 @@ def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
             "the sign-in failed at a federated identity provider; flow password works with cloud accounts only", kind
         )
     if kind == "MsalServiceError":  # an HTTP status that is no OAuth answer
-        return TokenUnavailable("Entra ID is busy or has failed; it recovers by itself", kind)
+        return TokenUnavailable(_BUSY, kind)
     return TokenUnavailable(_UNREADABLE, kind)
 
 
@@ -286,7 +292,9 @@ def _is_microsofts(authority: str) -> bool:
 
 
 def _unreachable(fault: Exception) -> TokenUnavailable:
-    if isinstance(fault, requests.exceptions.SSLError):
+    if isinstance(fault, requests.HTTPError):
+        advice = _BUSY
+    elif isinstance(fault, requests.exceptions.SSLError):
         advice = "Entra ID's certificate is not trusted; if a proxy inspects TLS, put its CA into ca_bundle"
     elif isinstance(fault, requests.exceptions.ProxyError):
         advice = "the proxy refused or failed; check https_proxy"

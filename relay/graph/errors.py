@@ -11,7 +11,7 @@ UpstreamError
      ├─ OutcomeUnknown              time-out or reset after the body, 500, 502, 504: it may have been sent
      ├─ StepUnclear                 the same behind a step that sends nothing: a draft, an upload
      ├─ ServerBusy                  503 and its like
-     ├─ Throttled                   429, 509, over the mailbox's concurrency
+     ├─ Throttled                   429, over the mailbox's concurrency
      ├─ Congested                   not asked at all: the mailbox's turn would come too late
      ├─ NotAuthorized               401, or a claims challenge: the token
      ├─ AccessDenied                403
@@ -225,7 +225,6 @@ _BY_STATUS: dict[int, type[GraphError]] = {
     502: OutcomeUnknown,
     503: ServerBusy,
     504: OutcomeUnknown,
-    509: Throttled,
 }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -38,7 +39,8 @@ def http_session(
     https alone: what is asked without TLS is on this machine (an identity endpoint of Azure, a stand-in on loopback).
     observe: told the status of each request's answer, 0 for none, and how long it took to come.
     """
-    session = requests.Session()
+    session = _Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # one user's are none of the next one's
     proxy = https_proxy or requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if proxy and url.startswith("https:"):
         session.proxies["https"] = proxy
@@ -50,6 +52,12 @@ def http_session(
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: a token goes to nobody else. requests would prepare the next request even where it is not to go on."""
+        return None
 
 
 class _ObservedAdapter(HTTPAdapter):
@@ -104,7 +112,7 @@ class EntraHttpClient:
     def _request(
         self, method: str, url: str, params: Any, data: Any, headers: Mapping[str, str] | None
     ) -> requests.Response:
-        return self._session.request(
+        response = self._session.request(
             method,
             self._with_port(url),
             params=params,
@@ -113,6 +121,9 @@ class EntraHttpClient:
             timeout=(CONNECT_TIMEOUT_S, ENTRA_READ_TIMEOUT_S),
             allow_redirects=False,
         )
+        if response.status_code == 429:  # msal would read its body as a refusal, or as an unknown tenant
+            response.raise_for_status()
+        return response
 
     def _with_port(self, url: str) -> str:
         if not url.startswith(self._bare_host):

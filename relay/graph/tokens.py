@@ -23,13 +23,11 @@ LAST_SECONDS_UNUSED = 60.0
 SHORT_LIFE_S = 90.0
 SHORT_USE_S = 30.0
 REFUSAL_MEMORY_S = 60.0
-APP_FAULT_MEMORY_S = 10.0
 COOL_DOWN_S = 60.0  # of an account that Entra ID has locked; doubles with each further time
 LONGEST_COOL_DOWN_S = 960.0
+LONGEST_APP_FAULT_S = 60.0
 RENEW_AHEAD_S = 300.0
 MOST_REFUSALS = 10_000
-# Consent can be one user's, and these tenants are looked for by the user's name: nobody else is held back for them.
-_ONE_USERS = ("AADSTS65001", "AADSTS65005", "AADSTS50059", "AADSTS50128")
 _COOLED_DOWN = ("AADSTS50053", "AADSTS50196")
 
 
@@ -54,7 +52,7 @@ class _Flight:
     lock: threading.Lock
     users: int = 0
     failures: int = 0
-    failure: TokenUnavailable | None = None
+    failure: TokenError | None = None
 
 
 def usable_s(expires_in_s: float) -> float:
@@ -74,7 +72,6 @@ class TokenSource:
         self._digest_key = os.urandom(32)
         self._cached: dict[str, _Cached] = {}
         self._refused: dict[tuple[str, bytes], _Refusal] = {}
-        self._app_fault: _Refusal | None = None
         self._flights: dict[str, _Flight] = {}
 
     def get(self, login: Credentials, deadline: Deadline) -> Secret:
@@ -162,40 +159,43 @@ class TokenSource:
 
     def _raise_if_refused(self, user: str, digest: bytes) -> None:
         now = self._clock.monotonic()
-        for refusal in (self._app_fault, self._refused.get((user, digest)), self._refused.get((user, b""))):
+        for refusal in (self._refused.get((user, digest)), self._refused.get((user, b""))):
             if refusal is not None and refusal.until > now:
                 raise _again(refusal.fault)
 
     def _fetch(self, login: Credentials, user: str, digest: bytes, deadline: Deadline, flight: _Flight) -> Secret:
+        asked_at = self._clock.monotonic()  # its life began when Entra ID made it, not when the answer was here
         try:
             granted = self._acquire(login, deadline.remaining())
         except TokenError as refusal:
             self._remember(refusal, user, digest)
-            if isinstance(refusal, TokenUnavailable):
+            if not isinstance(refusal, CredentialsRefused):
                 flight.failures += 1
-                flight.failure = TokenUnavailable(refusal.advice, refusal.entra_code)
+                flight.failure = _again(refusal)
             raise
-        self._app_fault = None
         flight.failure = None
         self._refused.pop((user, b""), None)
-        usable_until = self._clock.monotonic() + usable_s(granted.expires_in_s)
+        usable_until = asked_at + usable_s(granted.expires_in_s)
         self._cached[user] = _Cached(digest, granted.token, usable_until)
         log.debug("token_fetched", extra={"user": login.user or None})
         return granted.token
 
-    def _remember(self, raised: TokenError, user: str, digest: bytes) -> None:
-        now = self._clock.monotonic()
-        fault = _again(raised)
-        if isinstance(fault, AppMisconfigured) and fault.entra_code not in _ONE_USERS:
-            self._app_fault = _Refusal(now + APP_FAULT_MEMORY_S, APP_FAULT_MEMORY_S, fault)
+    def _remember(self, fault: TokenError, user: str, digest: bytes) -> None:
+        if isinstance(fault, CredentialsRefused):
+            self._leave_alone((user, digest), REFUSAL_MEMORY_S, fault)
         elif isinstance(fault, AppMisconfigured):
-            self._refused[user, digest] = _Refusal(now + APP_FAULT_MEMORY_S, APP_FAULT_MEMORY_S, fault)
-        elif isinstance(fault, CredentialsRefused):
-            self._refused[user, digest] = _Refusal(now + REFUSAL_MEMORY_S, REFUSAL_MEMORY_S, fault)
+            # What is mended works at once; what is not, Entra ID is asked about more and more seldom (AADSTS50196).
+            before = self._refused.get((user, b""))
+            lasts_s = before.lasted_s * 2 + 1 if before else 0.0
+            self._leave_alone((user, b""), min(lasts_s, LONGEST_APP_FAULT_S), fault)
         elif fault.entra_code in _COOLED_DOWN:  # whatever the password: leave the account alone, longer each time
-            before = self._refused.pop((user, b""), None)
-            lasts_s = min(before.lasted_s * 2, LONGEST_COOL_DOWN_S) if before else COOL_DOWN_S
-            self._refused[user, b""] = _Refusal(now + lasts_s, lasts_s, fault)
+            before = self._refused.get((user, b""))
+            lasts_s = before.lasted_s * 2 if before else COOL_DOWN_S
+            self._leave_alone((user, b""), min(max(lasts_s, COOL_DOWN_S), LONGEST_COOL_DOWN_S), fault)
+
+    def _leave_alone(self, key: tuple[str, bytes], seconds: float, fault: TokenError) -> None:
+        self._refused.pop(key, None)  # so that the one that was longest ago stands first
+        self._refused[key] = _Refusal(self._clock.monotonic() + seconds, seconds, _again(fault))
         while len(self._refused) > MOST_REFUSALS:
             del self._refused[next(iter(self._refused))]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,10 +62,12 @@ class Tries:
         tries = 0
         token_renewed = False
         while True:
-            token = self._token(errand)
             tries += 1
             try:
-                return self._in_turn(errand, request, token)
+                with self._turn(errand):
+                    token = self._token(errand)  # here, since the turn may be longer in coming than a token lasts
+                    with errand.deadline.spending("graph"):
+                        return request(token)
             except GraphError as failure:
                 errand.possible_duplicate |= failure.may_have_been_sent
                 failure.possible_duplicate = errand.possible_duplicate
@@ -94,13 +97,14 @@ class Tries:
             failure.possible_duplicate = errand.possible_duplicate
             raise
 
-    def _in_turn(self, errand: Errand, request: Callable[[Secret], T], token: Secret) -> T:
+    @contextmanager
+    def _turn(self, errand: Errand) -> Iterator[None]:
         if not errand.paced:
             with errand.deadline.spending("waited"):
                 self._lanes.pace(errand.mailbox, errand.deadline)
             errand.paced = True
-        with self._lanes.turn(errand.mailbox, errand.deadline), errand.deadline.spending("graph"):
-            return request(token)
+        with self._lanes.turn(errand.mailbox, errand.deadline):
+            yield
 
 
 def _log_retry(failure: GraphError, errand: Errand, delay: float) -> None:

@@ -290,7 +290,11 @@ def test_urls_that_are_given_go_before_the_cloud() -> None:
     )
     config = read(text)
     assert (config.entra.authority, config.graph.url) == ("https://login.example.com:8443", "http://[::1]:81")
-    assert config.entra.scopes == ("http://[::1]:81/.default",)
+    assert config.entra.scopes == ("https://microsoftgraph.chinacloudapi.cn/.default",), "a gateway is no audience"
+    config = read(APP + "graph_url: https://graph.microsoft.us/\n")
+    assert config.entra.scopes == ("https://graph.microsoft.us/.default",)
+    config = read(APP + "graph_url: https://127.0.0.1:8443\n")
+    assert config.entra.scopes == ("https://graph.microsoft.com/.default",)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "127.9.9.9", "[::1]:80"])

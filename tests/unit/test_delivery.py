@@ -10,7 +10,7 @@ import pytest
 from relay.clock import Deadline
 from relay.config import GraphConfig
 from relay.delivery import Account, Delivery
-from relay.graph.errors import MailboxUnknown, SendAsDenied, TooLarge
+from relay.graph.errors import GraphError, MailboxUnknown, Refused, SendAsDenied, ServerBusy, TooLarge
 from relay.graph.mail import Receipt
 from relay.identity import Identity
 from relay.message.model import MessageError, SenderNotAllowed
@@ -117,6 +117,49 @@ def test_the_limit_counts_base64() -> None:
     content = PLAIN + b"x" * 60_000
     captured, account = deliver(content, format="mime", single_request_limit_bytes=65_536)
     assert (captured.form, account.form) == ("draft", "draft")
+
+
+class TooSmall:
+    """A mailer and the large path behind it: sendMail refuses the size, and making a draft ends with this failure."""
+
+    def __init__(self, failure: GraphError) -> None:
+        self._failures = [TooLarge(status=413), failure]
+        self.limit_bytes = 4_000_000
+        self.lowered = False
+
+    def send(self, *_: object, **__: object) -> Receipt:
+        raise self._failures.pop(0)
+
+    def lower_limit(self, *_: object) -> None:
+        self.lowered = True
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (MailboxUnknown(status=404), TooLarge),
+        (Refused(status=405), TooLarge),
+        (TooLarge(status=403), TooLarge),
+        (SendAsDenied(status=403), SendAsDenied),
+        (ServerBusy(status=503), ServerBusy),
+    ],
+)
+def test_what_sendmail_finds_too_large_stays_so_where_no_draft_can_be_made(
+    failure: GraphError, told: type[GraphError]
+) -> None:
+    scene, clock = TooSmall(failure), FakeClock()
+    content = b"From: s@example.com\r\nContent-Type: a/b; name=c\r\n\r\nx"
+    with pytest.raises(GraphError) as caught:
+        Delivery(scene, scene, GraphConfig(), clock).deliver(  # type: ignore[arg-type]
+            Envelope("0123456789ABCDEF", MAILBOX, ("a@example.com",)),
+            content,
+            Identity(MAILBOX, MAILBOX, LOGIN),
+            Deadline(clock, 60),
+            Account(),
+        )
+    assert type(caught.value) is told
+    assert caught.value.status == failure.status, "the log names the last answer"
+    assert not scene.lowered
 
 
 # Who it is from, and whose mailbox sends

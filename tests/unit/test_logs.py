@@ -78,12 +78,22 @@ def test_text_parses_back(given_facts: dict[str, Any]) -> None:
 
 @given(facts)
 def test_json_parses_back(given_facts: dict[str, Any]) -> None:
-    line = FORMATTERS[1].format(record(**given_facts))
+    line = FORMATTERS[1].format(record("auth_failed", **given_facts))
     assert "\n" not in line
     found = json.loads(line.encode("utf-8", "backslashreplace"))
-    head = {"timestamp": "2026-03-01T12:00:00.123Z", "level": "info", "event": "delivered"}
+    head = {"timestamp": "2026-03-01T12:00:00.123Z", "level": "info", "event": "auth_failed"}
     assert found == head | given_facts
     assert list(found)[:3] == list(head)
+
+
+@pytest.mark.parametrize("event", ["delivered", "deferred", "rejected"])
+def test_a_messages_line_has_all_its_fields_in_json(event: str) -> None:
+    """Contract §8."""
+    names = ["timestamp", "level", "event", *CONTRACT_FIELDS.split()]
+    found = json.loads(FORMATTERS[1].format(record(event, recipients=2, reason=None, status=403)))
+    assert list(found) == [*names, "status"]
+    assert (found["recipients"], found["reason"], found["graph_request_id"]) == (2, "", "")
+    assert "graph_request_id" not in TextLines().format(record(event, recipients=2))
 
 
 FORGED = "2026-03-01T12:00:00.000Z INFO delivered user=root"
@@ -115,7 +125,7 @@ def test_no_value_forges_a_line_or_a_field(formatter: logging.Formatter, value: 
     assert "\r" not in line
     found = parse_text(line)[3] if isinstance(formatter, TextLines) else json.loads(line)
     assert (found["user"], found["reason"], found["parameters"]) == (value, value, [value])
-    assert "client" not in found
+    assert not found.get("client")
 
 
 @pytest.mark.parametrize("formatter", FORMATTERS, ids=["text", "json"])
@@ -138,7 +148,7 @@ def test_a_text_line_reads_well() -> None:
 
 def test_fields_without_a_value_are_left_out() -> None:
     assert TextLines().format(record(user=None, reason="")).endswith('delivered reason=""')
-    assert "user" not in json.loads(FORMATTERS[1].format(record(user=None)))
+    assert "user" not in json.loads(FORMATTERS[1].format(record("auth_failed", user=None)))
 
 
 def test_fields_that_are_not_on_the_list_are_not_shown() -> None:

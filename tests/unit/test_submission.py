@@ -55,11 +55,12 @@ class FakeMailer:
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
         self.receipt = Receipt("graph-1", 2, False)
         self.sent: list[dict[str, Any]] = []
         self.remaining: list[float] = []
         self.copies: list[SentCopy | None] = []
+        self.asks = False  # Graph, before it fails
 
     def send(
         self,
@@ -76,7 +77,8 @@ class FakeMailer:
         self.remaining.append(deadline.remaining())
         self._clock.advance(1)
         if self.fault is not None:
-            raise self.fault
+            with deadline.spending("graph" if self.asks else "token"):
+                raise self.fault
         assert content_type == "application/json"
         self.sent.append({"mailbox": mailbox, "login": login, "id": message_id, **json.loads(bytes(content))})
         return self.receipt
@@ -236,6 +238,22 @@ def test_save_to_sent_and_submit_timeout_are_the_configurations() -> None:
     scene.submit()
     assert scene.mailer.sent[0]["saveToSentItems"] is True
     assert scene.mailer.remaining == [7]
+
+
+@pytest.mark.parametrize(("asked", "doubt"), [(False, None), (True, True)])
+def test_a_message_that_is_cut_off_at_the_stop_has_its_line_too(asked: bool, doubt: bool | None) -> None:
+    class Killed(BaseException):
+        """As gevent ends a greenlet."""
+
+    scene = Scene()
+    scene.mailer.fault = Killed()
+    scene.mailer.asks = asked
+    with all_records() as records, pytest.raises(Killed):
+        scene.submission.submit(ENVELOPE, CONTENT, IDENTITY, CLIENT, lambda: False)
+    check(records)
+    (line,) = [record.__dict__ for record in records if record.getMessage() == "deferred"]
+    assert (line["reply"], line["possible_duplicate"], line["message_id"]) == ("421 4.3.2", doubt, "M1")
+    assert "stop" in line["reason"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"\r\n", b"\xff" * 1000, b"Content-Type: multipart/mixed\r\n\r\n--"])

@@ -60,6 +60,9 @@ def test_no_code_stands_in_two_classes() -> None:
         ("unauthorized_client", AppMisconfigured),
         ("invalid_scope", AppMisconfigured),
         ("consent_required", AppMisconfigured),
+        ("invalid_resource", AppMisconfigured),
+        ("invalid_request", AppMisconfigured),
+        ("unsupported_grant_type", AppMisconfigured),
         ("temporarily_unavailable", TokenUnavailable),
         ("server_error", TokenUnavailable),
         ("something_new", TokenUnavailable),
@@ -76,6 +79,38 @@ def test_an_unknown_code_falls_back_on_the_word(word: str, kind: type[TokenError
 def test_the_first_known_code_decides() -> None:
     assert token_error({"error_codes": [1, 7000222, 50126]}).entra_code == "AADSTS7000222"
     assert token_error({"error_codes": [1, 90033]}).entra_code == "AADSTS90033"
+
+
+@pytest.mark.parametrize(("code", "kind"), CLASSES)
+@pytest.mark.parametrize("listed", [{}, {"error_codes": []}, {"error_codes": None}, {"error_codes": ["x", {}, 1.5]}])
+def test_the_number_may_stand_in_the_text_alone(code: int, kind: type[TokenError], listed: dict[str, Any]) -> None:
+    text = f"AADSTS{code}: A sentence of Microsoft's.\r\nTrace ID: 7 Correlation ID: 8 Timestamp: 2026-01-01 00:00:00Z"
+    found = token_error({"error": "invalid_grant", "error_description": text, **listed})
+    assert type(found) is kind
+    assert found.entra_code == f"AADSTS{code}"
+    assert "sentence" not in found.advice
+
+
+def test_numbers_as_text_and_the_old_form_with_two_of_them() -> None:
+    assert token_error({"error": "invalid_grant", "error_codes": ["50053"]}).entra_code == "AADSTS50053"
+    text = "AADSTS70002: Error validating credentials. AADSTS50126: Invalid username or password."
+    assert token_error({"error": "invalid_grant", "error_description": text}).entra_code == "AADSTS50126"
+
+
+def test_the_list_goes_before_the_text() -> None:
+    answer = {"error_codes": [50126], "error_description": "AADSTS7000222: no"}
+    assert token_error(answer).entra_code == "AADSTS50126"
+
+
+def test_the_suberror_says_more_than_the_error() -> None:
+    assert type(token_error({"error": "invalid_grant", "suberror": "consent_required"})) is AppMisconfigured
+    assert type(token_error({"error": "invalid_grant", "suberror": "basic_action"})) is CredentialsRefused
+    assert token_error({"error": "invalid_grant", "suberror": "basic_action"}).entra_code == "invalid_grant"
+
+
+@pytest.mark.parametrize("word", ["S3CRET pass word", {"code": "S3CRET"}, "x" * 41, "S3CRET\n"])
+def test_what_is_no_word_is_not_shown(word: object) -> None:
+    assert token_error({"error": word}).entra_code == ""
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ STATUSES = [
     (502, errors.OutcomeUnknown),
     (503, errors.ServerBusy),
     (504, errors.OutcomeUnknown),
-    (509, errors.Throttled),
+    (509, errors.ServerBusy),
     (599, errors.ServerBusy),
 ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from email.message import Message
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ import requests
 from relay.clock import Deadline
 from relay.config import EntraConfig
 from relay.credentials import Secret
+from relay.graph.client import GraphClient
 from relay.graph.entra import PasswordFlow
-from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError
+from relay.graph.errors import AppMisconfigured, CredentialsRefused, GraphError, TokenError, TokenUnavailable
 from relay.graph.http import EntraHttpClient, http_session
 from relay.graph.tokens import TokenSource
 from relay.identity import Credentials
@@ -30,8 +33,9 @@ class FakeEntraSession:
     def __init__(self) -> None:
         self.urls: list[str] = []
         self.forms: list[dict[str, Any]] = []
-        self.realm: dict[str, Any] = {"account_type": "Managed"}
+        self.realm: dict[str, Any] | requests.Response = {"account_type": "Managed"}
         self.token: tuple[int, Any] = (200, {"access_token": "T0KEN", "expires_in": 3600, "token_type": "Bearer"})
+        self.discovery: tuple[int, Any] | None = None
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:
         self.urls.append(f"{method} {url}")
@@ -40,9 +44,9 @@ class FakeEntraSession:
         assert 0 < read <= 30
         assert options["allow_redirects"] is False
         if url.endswith("openid-configuration"):
-            return _response(200, self._discovery(url))
+            return _response(*(self.discovery or (200, self._discovery(url))))
         if "/userrealm/" in url:
-            return _response(200, self.realm)
+            return self.realm if isinstance(self.realm, requests.Response) else _response(200, self.realm)
         self.forms.append(dict(options["data"]))
         return _response(*self.token)
 
@@ -64,7 +68,7 @@ def _response(status: int, content: Any) -> requests.Response:
     return response
 
 
-def token_of(session: FakeEntraSession, user: str = "a@example.com", authority: str = AUTHORITY) -> str:
+def source_of(session: FakeEntraSession, authority: str = AUTHORITY) -> TokenSource:
     config = EntraConfig(
         client_id="app",
         client_secret=Secret("S3CRET"),
@@ -72,10 +76,16 @@ def token_of(session: FakeEntraSession, user: str = "a@example.com", authority: 
         authority=authority,
         scopes=("scope/.default",),
     )
-    clock = FakeClock()
     flow = PasswordFlow(config, EntraHttpClient(session, authority), lambda _: nullcontext())  # type: ignore[arg-type]
-    source = TokenSource(flow.acquire, clock)
-    return source.get(Credentials(user, Secret(PASSWORD)), Deadline(clock, 30)).reveal()
+    return TokenSource(flow.acquire, FakeClock())
+
+
+def get(source: TokenSource, user: str = "a@example.com") -> str:
+    return source.get(Credentials(user, Secret(PASSWORD)), Deadline(FakeClock(), 30)).reveal()
+
+
+def token_of(session: FakeEntraSession, user: str = "a@example.com", authority: str = AUTHORITY) -> str:
+    return get(source_of(session, authority), user)
 
 
 def test_msal_over_an_authority_with_a_port() -> None:
@@ -133,6 +143,74 @@ def test_what_is_no_answer_of_entra(status: int, content: bytes) -> None:
     assert not isinstance(caught.value, CredentialsRefused), "the device is not at fault"
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>busy</html>", {"error": "invalid_grant", "error_codes": [50126]}])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_throttling_is_no_refusal_whatever_its_body_says(status: int, content: Any) -> None:
+    session = FakeEntraSession()
+    session.token = (status, content)
+    with pytest.raises(TokenUnavailable, match="busy"):
+        token_of(session)
+    session.discovery = (status, content)
+    with pytest.raises(TokenUnavailable, match="busy"):
+        token_of(session)
+
+
+@pytest.mark.parametrize("status", [301, 302, 304])
+def test_a_redirect_is_nobodys_wrong_password(status: int) -> None:
+    """A portal's, for instance. msal raises for it what it raises for federated users too."""
+    session = FakeEntraSession()
+    session.discovery = (status, b"")
+    with pytest.raises(TokenUnavailable):
+        token_of(session)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, {"error": "temporarily_unavailable", "error_codes": [90033]}),
+        (400, {"error": "invalid_grant", "error_codes": [65001]}),
+        (400, b"<html>a portal</html>"),
+        (401, {"error": "invalid_client", "error_codes": [7000222]}),
+        (429, b""),
+        (500, b""),
+    ],
+    ids=lambda answer: f"{answer[0]}-{answer[1]}",
+)
+def test_what_has_passed_has_passed(answer: tuple[int, Any]) -> None:
+    """msal would give the same answer again for a minute, without asking."""
+    session = FakeEntraSession()
+    source = source_of(session)
+    good, session.token = session.token, answer
+    with pytest.raises(TokenError):
+        get(source)
+    session.token = good
+    assert get(source) == "T0KEN"
+
+
+@pytest.mark.parametrize("content", [b"<html>a portal</html>", b"", b"[]"])
+def test_a_portals_page_for_the_user_realm_is_not_kept(content: bytes) -> None:
+    """msal keeps any 200 to that for a day."""
+    session = FakeEntraSession()
+    source = source_of(session)
+    session.realm = _response(200, content)
+    with pytest.raises(TokenUnavailable):
+        get(source)
+    session.realm = {"account_type": "Managed"}
+    assert get(source) == "T0KEN"
+
+
+@pytest.mark.parametrize("status", [404, 429, 500])
+def test_no_user_realm(status: int) -> None:
+    """404: an authority that has none; msal goes on without."""
+    session = FakeEntraSession()
+    session.realm = _response(status, b"")
+    if status == 404:
+        assert token_of(session, authority="https://no-realm.example:1") == "T0KEN"
+    else:
+        with pytest.raises(TokenUnavailable):
+            token_of(session)
+
+
 def test_a_federated_user_is_told_so() -> None:
     """msal raises instead of returning an error."""
     session = FakeEntraSession()
@@ -175,3 +253,48 @@ def test_plain_http_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("all_proxy", "http://environment:3128")
     assert dict(http_session("https://graph.example", 1, "", "").proxies) == {"https": "http://environment:3128"}
     assert not http_session("http://127.0.0.1:1", 1, "http://proxy:3128", "").proxies
+
+
+class Answers(requests.adapters.BaseAdapter):
+    """Gives one answer to every request."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self._answer = status, headers
+        self.requests: list[requests.PreparedRequest] = []
+
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+        self.requests.append(request)
+        response = _response(self._answer[0], b"")
+        response.headers.update(self._answer[1])
+        response.request, response.url = request, request.url or ""
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["https://elsewhere.example/", "/", "", "http://[", "\xff"])
+def test_no_redirect_is_followed(status: int, location: str) -> None:
+    session = http_session("https://graph.example", 1, "", "")
+    answers = Answers(status, Location=location)
+    session.mount("https://", answers)
+    client = GraphClient(session, "https://graph.example", lambda _: nullcontext())
+    with pytest.raises(GraphError) as caught:
+        client.send_mail("a@example.com", b"{}", "application/json", Secret("T0KEN"), 5)
+    assert caught.value.status == status
+    entra = EntraHttpClient(session, "https://graph.example")
+    assert entra.get("https://graph.example/x").status_code == status
+    assert len(answers.requests) == 2
+
+
+def test_no_cookie_is_kept() -> None:
+    """Entra ID sets some with each token; they belong to one user."""
+    session = http_session("https://graph.example", 1, "", "")
+    head = Message()
+    head["Set-Cookie"] = "fpc=x; path=/; secure; HttpOnly"
+    request = requests.Request("GET", "https://graph.example/").prepare()
+    raw = SimpleNamespace(_original_response=SimpleNamespace(msg=head))
+    for jar, kept in ((requests.cookies.RequestsCookieJar(), 1), (session.cookies, 0)):
+        requests.cookies.extract_cookies_to_jar(jar, request, raw)
+        assert len(jar) == kept

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from relay.clock import Deadline
 from relay.credentials import Secret
 from relay.graph import errors
 from relay.graph.errors import GraphError, TokenUnavailable
+from relay.graph.lanes import Lanes
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.retry import RetryPolicy
+from relay.graph.tries import Errand, Tries
 from relay.identity import Credentials
 from tests.support.clock import FakeClock
 from tests.support.dialog import all_records, check_records
@@ -191,3 +195,26 @@ def test_retries_are_logged_without_secrets() -> None:
     assert (facts["graph_request_id"], facts["delay_s"], facts["attempts"]) == ("id-1", 2, 1)
     assert "T0KEN" not in str(facts)
     assert "Passw0rd" not in str(facts)
+
+
+def test_the_token_is_taken_when_its_turn_has_come(clock: FakeClock) -> None:
+    """A mailbox may have to wait longer for Graph than a token may be used."""
+    taken: list[float] = []
+
+    class Tokens(FakeTokens):
+        def get(self, login: Credentials, deadline: Deadline) -> Secret:
+            taken.append(clock.elapsed)
+            return super().get(login, deadline)
+
+    tries = Tries(Tokens(clock), RetryPolicy(1, 0.5), clock, lanes=Lanes(clock))  # type: ignore[arg-type]
+
+    def run(request: Callable[[Secret], str]) -> str:
+        return tries.run(Errand("mailbox@example.com", LOGIN, Deadline(clock, 110), "MESSAGE1"), request)
+
+    def throttled(_: Secret) -> str:
+        raise errors.Throttled(retry_after_s=50)
+
+    with pytest.raises(errors.Throttled):
+        run(throttled)
+    assert run(lambda token: token.reveal()) == "T0KEN-1"
+    assert taken == [0, 50]

@@ -195,7 +195,24 @@ def test_a_token_is_renewed_before_it_expires(tokens: TokenSource, clock: FakeCl
     assert get(tokens, clock) == "T0KEN-2"
 
 
-@pytest.mark.parametrize("expires_in", [0, -1, "0"])
+def test_a_tokens_life_begins_when_it_is_asked_for(clock: FakeClock) -> None:
+    """Entra ID made it before its answer was here: a slow answer must not lengthen it."""
+    asked = []
+
+    def slow(login: Credentials, timeout_s: float) -> Granted:
+        asked.append(timeout_s)
+        clock.advance(20)
+        return Granted(Secret(f"T0KEN-{len(asked)}"), 25)
+
+    tokens = TokenSource(slow, clock)
+    assert get(tokens, clock) == "T0KEN-1"
+    clock.advance(4)
+    assert get(tokens, clock) == "T0KEN-1"
+    clock.advance(1)
+    assert get(tokens, clock) == "T0KEN-2"
+
+
+@pytest.mark.parametrize("expires_in", [0, -1, "0", None, "soon", float("inf"), float("nan"), [3600]])
 def test_a_token_without_a_life_is_used_once(
     tokens: TokenSource, entra: FakeEntra, clock: FakeClock, expires_in: object
 ) -> None:
@@ -549,18 +566,54 @@ def test_a_token_that_is_cached_outlives_a_lockout(tokens: TokenSource, entra: F
     assert get(tokens, clock) == "T0KEN-1"
 
 
-def test_a_fault_of_the_app_is_asked_about_every_ten_seconds_at_the_most(
+def test_a_fault_of_the_app_that_is_mended_is_over_at_once(
     tokens: TokenSource, entra: FakeEntra, clock: FakeClock
 ) -> None:
     entra.script = lambda user, password: EXPIRED_SECRET
-    for user, password in [("a@example.com", "right"), ("b@example.com", "other")] * 3:
-        with pytest.raises(AppMisconfigured):
-            get(tokens, clock, password, user)
-    assert len(entra.asked) == 1
-    clock.advance(11)
+    with pytest.raises(AppMisconfigured):
+        get(tokens, clock)
     entra.script = None
     assert get(tokens, clock).startswith("T0KEN")
     assert entra.built == 2, "with a new application, since the old one may hold what is mended"
+
+
+def test_a_fault_of_the_app_that_stays_is_asked_about_more_and_more_seldom(
+    tokens: TokenSource, entra: FakeEntra, clock: FakeClock
+) -> None:
+    """Else a device that tries in a loop gets AADSTS50196 for the app."""
+    entra.script = lambda user, password: EXPIRED_SECRET
+    for _ in range(3600):
+        with pytest.raises(AppMisconfigured):
+            get(tokens, clock)
+        clock.advance(1)
+    assert 2 < len(entra.asked) <= 70
+    entra.script = None
+    clock.advance(60)
+    assert get(tokens, clock).startswith("T0KEN"), "never longer than a minute behind its end"
+    entra.script = lambda user, password: EXPIRED_SECRET
+    clock.advance(3600)
+    asked = len(entra.asked)
+    for _ in range(2):
+        with pytest.raises(AppMisconfigured):
+            get(tokens, clock)
+    assert len(entra.asked) == asked + 2, "and the next one is a first one"
+
+
+def test_what_entra_says_of_the_app_to_one_user_is_nobody_elses(
+    tokens: TokenSource, entra: FakeEntra, clock: FakeClock
+) -> None:
+    """Consent may be one user's, and some tenants are looked for by the user's name."""
+    entra.script = lambda user, password: EXPIRED_SECRET if user == "a@example.com" else None
+    for _ in range(3):
+        with pytest.raises(AppMisconfigured):
+            get(tokens, clock)
+        assert get(tokens, clock, "other", "b@example.com").startswith("T0KEN")
+
+
+def test_who_waited_for_a_fault_of_the_app_takes_it_for_theirs(clock: FakeClock) -> None:
+    acquire = Waiters(AppMisconfigured("the secret has expired", "AADSTS7000222"))
+    assert {type(outcome) for outcome in race(acquire, clock, 50)} == {AppMisconfigured}
+    assert acquire.calls == 1
 
 
 def test_a_passing_fault_is_not_remembered(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
@@ -637,10 +690,10 @@ def test_a_remembered_fault_holds_nothing_of_who_met_it(
         return weakref.ref(content)
 
     entra.script = lambda user, password: answer
-    seen = [submit(), submit()]
+    seen = [submit() for _ in range(3)]
     gc.collect()
-    assert [ref() for ref in seen] == [None, None]
-    assert len(entra.asked) == 1
+    assert [ref() for ref in seen] == [None] * 3
+    assert len(entra.asked) < 3
 
 
 def test_no_log_record_holds_password_or_token(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
