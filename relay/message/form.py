@@ -46,18 +46,19 @@ def choose_form(message: Message, graph_format: str, *, save_to_sent: bool) -> C
     return Choice("json", "save_to_sent is off")
 
 
-def lost_in_json(structure: Structure, text: str) -> Iterable[str]:
-    """What JSON would lose of these parts beyond a text alternative, by name. text: the body, if it is plain text."""
+def lost_in_json(structure: Structure, texts: Iterable[str]) -> Iterable[str]:
+    """What JSON would lose of these parts beyond a text alternative, by name. texts: all that may be the body."""
     for media_type in structure.containers:
         if found := _LOST_CONTAINERS.get(media_type):
             yield found
     for leaf in structure.leaves:
         if found := _lost_leaf(leaf):
             yield found
-    if "-----BEGIN PGP MESSAGE-----" in text:
-        yield "encryption"
-    if "-----BEGIN PGP SIGNED MESSAGE-----" in text:
-        yield "signature"  # Exchange writes the text of a JSON body anew, white space and all
+    for text in texts:
+        if "-----BEGIN PGP MESSAGE-----" in text:
+            yield "encryption"
+        if "-----BEGIN PGP SIGNED MESSAGE-----" in text:
+            yield "signature"  # Exchange writes the text of a JSON body anew, white space and all
 
 
 def _lost_leaf(leaf: Leaf) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relay.message.address import canonical, is_address, names_address
+from relay.message.address import canonical, names_address
 from relay.message.model import Address, Message, Recipients
 
 
@@ -35,7 +35,7 @@ def _take_named(waiting: dict[str, str], named: Sequence[Address]) -> tuple[Addr
     for entry in named:
         addr = waiting.pop(canonical(entry.addr), None)
         if addr is not None:
-            taken.append(Address("" if is_address(entry.name) else entry.name, addr))
+            taken.append(Address(entry.name, addr))
     return tuple(taken)
 
 

@@ -37,6 +37,8 @@ SEVEN_HEADERS = "".join(f"X-{number}: x\n" for number in range(7))
         (multipart("mixed", "Content-Type: application/pkcs7-mime; name=smime.p7m\n\nx", "\nfooter"), "encryption"),
         ("Subject: x\n\n-----BEGIN PGP MESSAGE-----\n\nx", "encryption"),
         ("Subject: x\n\n-----BEGIN PGP SIGNED MESSAGE-----\n\nx", "signature"),
+        (multipart("alternative", f"{TEXT}\n-----BEGIN PGP MESSAGE-----\n", HTML), "encryption"),
+        (multipart("alternative", TEXT, f"{HTML}<pre>-----BEGIN PGP SIGNED MESSAGE-----"), "signature"),
         (INVITATION, "calendar invitation"),
         (multipart("alternative", TEXT, HTML, INVITATION), "calendar invitation"),
         (multipart("mixed", TEXT, INVITATION), "calendar invitation"),
