@@ -11,8 +11,8 @@ _PIECE = re.compile(
 )
 _HIDDEN = frozenset(("style", "script", "title"))
 _SHOWN = frozenset(
-    ["area", "audio", "button", "canvas", "embed", "hr", "iframe", "image", "img", "input", "math", "meter", "object", "picture", "progress", "select", "svg", "textarea", "video"]
-)
+    ("area", "audio", "button", "canvas", "embed", "hr", "iframe", "image", "img", "input", "math", "meter", "object")
+) | {"picture", "progress", "select", "svg", "textarea", "video"}
 _BLANK = " \t\r\n\f\xa0\u200b\u200c\u200d\ufeff"
 
 
