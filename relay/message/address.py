@@ -27,6 +27,8 @@ _TOKEN = re.compile(
       | (?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
+# Python's email package before 3.12 folds long lists so that a comma between two entries becomes an encoded word.
+_ENCODED_COMMA = re.compile(r"(@[^\s@<>,;]++>?)[ \t]++=\?utf-8\?q\?=2C\?=(?=[ \t])", re.IGNORECASE)
 _NO_ADDRESS = re.compile(r'(?:[^"()<>\[\],;:@\\=]*+[,;])++')  # entries that can only be left out, read at once
 _PARENTHESIS = re.compile(r"\\.|[()]", re.DOTALL)
 _LOCAL = r'(?:"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*+"|[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]++)'
@@ -85,7 +87,11 @@ def parse_address_list(raw: str) -> tuple[Address, ...]:
     raw: the unfolded value of the field. Members of groups are kept, group names are not; a comment is the display
     name where there is no other. Semicolons part entries as commas do, and a missing comma is found.
     """
-    return tuple(_ListReader(raw[:_MAX_LIST]).read()) if raw else ()
+    if not raw:
+        return ()
+    if "?=2C?=" in raw or "?=2c?=" in raw:
+        raw = _ENCODED_COMMA.sub(r"\1,", raw)
+    return tuple(_ListReader(raw[:_MAX_LIST]).read())
 
 
 class _ListReader:

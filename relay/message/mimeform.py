@@ -62,7 +62,7 @@ def mime_form(
         "bcc": address_field("Bcc", recipients.bcc),
         **dict.fromkeys(_RESENT_TO, b""),
     }
-    if message.reply_to and not any(name.lower() == "reply-to" and b"@" in raw for name, raw in header.fields):
+    if message.reply_to and not any(name.lower() == "reply-to" and _is_list(raw) for name, raw in header.fields):
         written["reply-to"] = address_field("Reply-To", message.reply_to)
     senders = {canonical(from_.addr), canonical(stamp.mailbox)}
     if message.sender is None or canonical(message.sender.addr) not in senders:
@@ -73,6 +73,11 @@ def mime_form(
     if len(message.from_) > 1:
         left_out.append("From after the first address")
     return b"".join([*fields, b"\r\n", *body]), tuple(dict.fromkeys(left_out))
+
+
+def _is_list(raw: bytes) -> bool:
+    """Whether a field names addresses, and as Exchange can read them: see address.py on commas as encoded words."""
+    return b"@" in raw and b"?=2C?=" not in raw.upper()
 
 
 def _edited(

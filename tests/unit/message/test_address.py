@@ -57,6 +57,9 @@ def read(raw: str) -> Pairs:
         ('X <"a,b"@c>', [("X", '"a,b"@c')]),
         # encoded words
         ("=?utf-8?Q?Doe=2C_J=C3=B6hn?= <a@b>", [("Doe, Jöhn", "a@b")]),
+        ("A <a@b> =?utf-8?q?=2C?= =?utf-8?q?=C3=A4?= <c@d>", [("A", "a@b"), ("ä", "c@d")]),  # Python before 3.12
+        ("a@b =?utf-8?q?=2C?= =?utf-8?q?=C3=A4?= <c@d>", [("", "a@b"), ("ä", "c@d")]),
+        ("=?utf-8?q?=C3=A4?= =?utf-8?q?=2C?= x <c@d>", [("ä, x", "c@d")]),
         ("=?utf-8?Q?Doe,_John?= <a@b>, c@d", [("Doe, John", "a@b"), ("", "c@d")]),
         ('=?utf-8?Q?"x?= <a@b>, c@d', [('"x', "a@b"), ("", "c@d")]),
         ("=?utf-8?Q?(x;:<?= <a@b>", [("(x;:<", "a@b")]),

@@ -125,6 +125,7 @@ def test_the_mailbox_in_from_and_the_original_in_reply_to() -> None:
     assert b"From: Erp <scanner@example.com>" in write("From: Erp <e@x>\n\n", from_=from_)[0]
     assert header_of("Reply-To: none\n\n", reply_to="e@x")[0] == "Reply-To: e@x"
     assert header_of("Reply-To: Keep <k@x>,\n l@x\n\n")[0] == "Reply-To: Keep <k@x>,\r\n l@x"
+    assert header_of("Reply-To: k@x\n =?utf-8?q?=2C?= =?utf-8?q?L?= <l@x>\n\n")[0] == "Reply-To: k@x,\r\n L <l@x>"
 
 
 # --- the other fields ---
