@@ -39,7 +39,7 @@ _ATOMS = r"[^\s\"(),:;<>@\[\]\\\x00-\x1f\x7f]++"
 _PLAIN_ENTRY = re.compile(
     rf"""[ \t\r\n]*+
       (?: (?: "(?P<quoted>[^"\\]*+)" | (?P<phrase>[^"()<>\[\],;:@\\]*+) ) [ \t\r\n]*+ <(?P<angle>{_ATOMS}@{_ATOMS})>
-        | (?P<bare>{_ATOMS}@{_ATOMS}) )
+        | (?!=\?)(?P<bare>{_ATOMS}@{_ATOMS}) )
       [ \t\r\n]*+ (?:[,;]|\Z)""",
     re.VERBOSE,
 )
@@ -91,7 +91,11 @@ def parse_address_list(raw: str) -> tuple[Address, ...]:
         return ()
     if "?=2C?=" in raw or "?=2c?=" in raw:
         raw = _ENCODED_COMMA.sub(r"\1,", raw)
-    return tuple(_ListReader(raw[:_MAX_LIST]).read())
+    raw = raw[:_MAX_LIST]
+    found = _ListReader(raw).read()
+    if not found and "=?" in raw and "<" in (decoded := decode_words(raw)):  # the address was encoded with the name
+        found = _ListReader(decoded).read()
+    return tuple(found)
 
 
 class _ListReader:
@@ -175,7 +179,7 @@ class _ListReader:
         elif mark == ">":
             self._open = False
         elif mark == ":":
-            if route:
+            if route or self._open:  # or <mailto:a@b>
                 self._angle = []
             elif not self._at_in_phrase:
                 self._phrase = []  # the name of a group, RFC 5322 §3.4
@@ -202,7 +206,7 @@ class _ListReader:
         """Addresses without angle brackets: mostly one; several where commas are missing."""
         name: list[tuple[str, str]] = []
         for word in _joined_words(self._phrase):
-            if is_address(word):
+            if is_address(word) and not word.startswith("=?"):
                 self._found.append(Address(self._display_name(name), word))
                 name, self._comment = [], ""
             else:

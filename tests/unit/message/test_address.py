@@ -58,6 +58,10 @@ def read(raw: str) -> Pairs:
         # encoded words
         ("=?utf-8?Q?Doe=2C_J=C3=B6hn?= <a@b>", [("Doe, Jöhn", "a@b")]),
         ("A <a@b> =?utf-8?q?=2C?= =?utf-8?q?=C3=A4?= <c@d>", [("A", "a@b"), ("ä", "c@d")]),  # Python before 3.12
+        ("=?utf-8?q?B=C3=B6b_=3Cb@c=3E?=", [("Böb", "b@c")]),  # against RFC 2047 §5
+        ("=?utf-8?B?QiA8YkBjPiwgZEBl?=", [("B", "b@c"), ("", "d@e")]),
+        ("=?utf-8?q?b@c?=", []),
+        ("<mailto:a@b>, c <SMTP:c@d>", [("", "a@b"), ("c", "c@d")]),
         ("a@b =?utf-8?q?=2C?= =?utf-8?q?=C3=A4?= <c@d>", [("", "a@b"), ("ä", "c@d")]),
         ("=?utf-8?q?=C3=A4?= =?utf-8?q?=2C?= x <c@d>", [("ä, x", "c@d")]),
         ("=?utf-8?Q?Doe,_John?= <a@b>, c@d", [("Doe, John", "a@b"), ("", "c@d")]),
