@@ -51,9 +51,9 @@ def is_address(text: str) -> bool:
     return _ADDRESS.fullmatch(text) is not None
 
 
-def names_address(text: str) -> bool:
-    """Whether something in text looks like an address: Exchange takes such a display name for one."""
-    return re.search(r"\S@\S", text) is not None
+def is_address_again(name: str) -> bool:
+    """Whether a display name is itself an address, in quotes or brackets perhaps: Exchange takes it for one."""
+    return is_address(name.strip(" \t'\"<>()[]"))
 
 
 def canonical(addr: str) -> str:

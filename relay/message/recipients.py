@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relay.message.address import canonical, names_address
+from relay.message.address import canonical, is_address_again
 from relay.message.model import Address, Message, Recipients
 
 
@@ -42,10 +42,10 @@ def _take_named(waiting: dict[str, str], named: Sequence[Address]) -> tuple[Addr
 def from_address(message: Message, reverse_path: str, mailbox: str) -> Address:
     """Who the message is from: its From field's first address, else the envelope's sender, else the mailbox.
 
-    A display name that holds an address is left out: Exchange answers it with ErrorSendAsDenied (users report it).
+    A display name that is an address is left out: Exchange answers it with ErrorSendAsDenied (users report it).
     reverse_path: without angle brackets; empty for <>.
     """
     if message.from_:
         first = message.from_[0]
-        return Address("" if names_address(first.name) else first.name, first.addr)
+        return Address("" if is_address_again(first.name) else first.name, first.addr)
     return Address("", reverse_path or mailbox)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.message.address import canonical, is_address, names_address, parse_address_list
+from relay.message.address import canonical, is_address, is_address_again, parse_address_list
 
 Pairs = list[tuple[str, str]]
 
@@ -172,7 +172,8 @@ def test_a_domain_too_long_for_a_name_is_compared_as_it_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"), [("a@b", True), ("Scan (a@b.c)", True), ("@home", False), ("5 @ 3", False), ("", False)]
+    ("name", "found"),
+    [("a@b", True), ("'a@b.c'", True), ("<a@b>", True), ("(a@b)", True), ("Scan (a@b.c)", False), ("5 @ 3", False)],
 )
-def test_names_that_hold_an_address(name: str, found: bool) -> None:
-    assert names_address(name) is found
+def test_names_that_are_an_address(name: str, found: bool) -> None:
+    assert is_address_again(name) is found

@@ -83,7 +83,9 @@ def test_exactly_the_envelope_each_once(
     [
         ((Address("Bob", "bob@x"), Address("", "z@x")), "env@x", Address("Bob", "bob@x")),
         ((Address("bob@x", "bob@x"),), "env@x", Address("", "bob@x")),
-        ((Address("Scanner scan@x 2", "bob@x"),), "env@x", Address("", "bob@x")),
+        ((Address("'bob@x'", "bob@x"),), "env@x", Address("", "bob@x")),
+        ((Address("<other@y>", "bob@x"),), "env@x", Address("", "bob@x")),
+        ((Address("'bob@x' via List", "bob@x"),), "env@x", Address("'bob@x' via List", "bob@x")),
         ((Address("Bob @ home", "bob@x"),), "env@x", Address("Bob @ home", "bob@x")),
         ((), "env@x", Address("", "env@x")),
         ((), "", Address("", "mailbox@x")),
