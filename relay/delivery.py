@@ -18,7 +18,7 @@ from relay.graph.payload import send_mail_json
 from relay.graph.sentitems import SentCopy
 from relay.identity import Identity, is_allowed
 from relay.message.address import canonical
-from relay.message.form import KEPT_COPY, Form, choose_form
+from relay.message.form import KEPT_COPY, Form, choose_form, is_sealed
 from relay.message.lineends import normalised
 from relay.message.mimeform import Stamp, mime_form
 from relay.message.model import Address, Message, Recipients, SenderNotAllowed
@@ -153,7 +153,7 @@ class Delivery:
                 copy=self._copy(mail) if account.form == "mime" or self._config.save_to_sent else None,
             )
         except TooLarge as refusal:
-            if not mail.message.attachments or _is_sealed(mail.message):  # a draft would be as large, or broken
+            if not mail.message.attachments or is_sealed(mail.message):  # a draft would be as large, or broken
                 raise
             attempts = refusal.attempts
         try:
@@ -194,7 +194,7 @@ class Delivery:
 
     def _send_large(self, mail: _Mail, size: int, deadline: Deadline, account: Account) -> Receipt:
         """A message that one request cannot hold: as a draft, in JSON, attachment by attachment."""
-        if _is_sealed(mail.message):
+        if is_sealed(mail.message):
             raise TooLarge(
                 f"the request of {size} octets is over single_request_limit ({self._large.limit_bytes}), and "
                 "what is signed or encrypted cannot be cut into a draft and attachments"
@@ -205,7 +205,3 @@ class Delivery:
         return self._large.send(
             mail.mailbox, mail.message, mail.recipients, mail.from_, mail.identity.login, deadline, mail.message_id
         )
-
-
-def _is_sealed(message: Message) -> bool:
-    return not {"signature", "encryption"}.isdisjoint(message.not_carried)

@@ -16,7 +16,7 @@ from relay.clock import Clock, Deadline
 from relay.credentials import Secret
 from relay.graph.body import Content
 from relay.graph.client import Answer, Bearer, GraphClient
-from relay.graph.errors import GraphError, OutcomeUnknown, StepUnclear, TooLarge, UpstreamError, harmless
+from relay.graph.errors import GraphError, OutcomeUnknown, Refused, StepUnclear, TooLarge, UpstreamError, harmless
 from relay.graph.payload import attachment_json, draft_filter, upload_session_json
 from relay.graph.tries import Errand, Tries
 from relay.graph.upload import Upload, upload_url
@@ -25,7 +25,8 @@ from relay.message.model import Attachment
 log = logging.getLogger(__name__)
 
 UPLOAD_FROM_BYTES = 3_000_000  # Graph names 3 MB; its base64 just fits into a request of 4 MB
-UPLOAD_LEAST_BYTES = 2_097_152  # below, Graph answers ErrorAttachmentSizeShouldNotBeLessThanMinimumSize
+_TOO_SMALL = "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize"
+UPLOAD_LEAST_BYTES = 2_097_152  # users report that Graph refuses smaller ones with that code
 CLEAN_UP_S = 5.0  # beyond the deadline, and in a greenlet that is being killed; smtp/server.py waits for it at the stop
 _MADE = (200, 201)
 _MOST_ATTACHMENTS = "250"  # more than Exchange takes in one message
@@ -56,15 +57,19 @@ class Draft:
     def attach(self, attachment: Attachment) -> None:
         """Add one attachment behind those that are there. Raises UpstreamError."""
         size = len(attachment.content)
-        if size < UPLOAD_FROM_BYTES:
-            try:
+        try:
+            if size < UPLOAD_FROM_BYTES:
                 self._post_whole(attachment)
-            except TooLarge:
-                if size < UPLOAD_LEAST_BYTES:
-                    raise
+            else:
                 self._upload(attachment)
-        else:
+        except TooLarge:
+            if not UPLOAD_LEAST_BYTES <= size < UPLOAD_FROM_BYTES:
+                raise
             self._upload(attachment)
+        except Refused as failure:
+            if failure.code != _TOO_SMALL:  # 3 MB are 3,000,000 octets or 3,145,728
+                raise
+            self._post_whole(attachment)
         self._attached += 1
 
     def send(self) -> str:

@@ -21,7 +21,7 @@ _HEADER_NAME = re.compile(r"[xX]-[!-9;-~]+")
 _CONTROLS = re.compile("[\x00-\x1f\x7f]+")
 _WORD_OCTETS = 45  # of text in one encoded word: 60 characters of base64, under the 75 of RFC 2047 §2
 
-# MAPI properties for what the JSON form has no property for; internetMessageId can only be read.
+# MAPI properties for what the JSON form has no property for; internetMessageId is documented as writable in drafts.
 _MESSAGE_ID = "String 0x1035"
 _REFERENCES = "String 0x1039"
 _IN_REPLY_TO = "String 0x1042"

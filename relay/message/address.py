@@ -27,6 +27,8 @@ _TOKEN = re.compile(
       | (?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
+# Python's email package before 3.12 folds long lists so that a comma between two entries becomes an encoded word.
+_ENCODED_COMMA = re.compile(r"(@[^\s@<>,;]++>?)[ \t]++=\?utf-8\?q\?=2C\?=(?=[ \t])", re.IGNORECASE)
 _NO_ADDRESS = re.compile(r'(?:[^"()<>\[\],;:@\\=]*+[,;])++')  # entries that can only be left out, read at once
 _PARENTHESIS = re.compile(r"\\.|[()]", re.DOTALL)
 _LOCAL = r'(?:"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*+"|[^\s"(),:;<>@\[\]\\\x00-\x1f\x7f]++)'
@@ -37,7 +39,7 @@ _ATOMS = r"[^\s\"(),:;<>@\[\]\\\x00-\x1f\x7f]++"
 _PLAIN_ENTRY = re.compile(
     rf"""[ \t\r\n]*+
       (?: (?: "(?P<quoted>[^"\\]*+)" | (?P<phrase>[^"()<>\[\],;:@\\]*+) ) [ \t\r\n]*+ <(?P<angle>{_ATOMS}@{_ATOMS})>
-        | (?P<bare>{_ATOMS}@{_ATOMS}) )
+        | (?!=\?)(?P<bare>{_ATOMS}@{_ATOMS}) )
       [ \t\r\n]*+ (?:[,;]|\Z)""",
     re.VERBOSE,
 )
@@ -49,9 +51,9 @@ def is_address(text: str) -> bool:
     return _ADDRESS.fullmatch(text) is not None
 
 
-def names_address(text: str) -> bool:
-    """Whether something in text looks like an address: Exchange takes such a display name for one."""
-    return re.search(r"\S@\S", text) is not None
+def is_address_again(name: str) -> bool:
+    """Whether a display name is itself an address, in quotes or brackets perhaps: Exchange takes it for one."""
+    return is_address(name.strip(" \t'\"<>()[]"))
 
 
 def canonical(addr: str) -> str:
@@ -85,7 +87,15 @@ def parse_address_list(raw: str) -> tuple[Address, ...]:
     raw: the unfolded value of the field. Members of groups are kept, group names are not; a comment is the display
     name where there is no other. Semicolons part entries as commas do, and a missing comma is found.
     """
-    return tuple(_ListReader(raw[:_MAX_LIST]).read()) if raw else ()
+    if not raw:
+        return ()
+    if "?=2C?=" in raw or "?=2c?=" in raw:
+        raw = _ENCODED_COMMA.sub(r"\1,", raw)
+    raw = raw[:_MAX_LIST]
+    found = _ListReader(raw).read()
+    if not found and "=?" in raw and "<" in (decoded := decode_words(raw)):  # the address was encoded with the name
+        found = _ListReader(decoded).read()
+    return tuple(found)
 
 
 class _ListReader:
@@ -169,7 +179,7 @@ class _ListReader:
         elif mark == ">":
             self._open = False
         elif mark == ":":
-            if route:
+            if route or self._open:  # or <mailto:a@b>
                 self._angle = []
             elif not self._at_in_phrase:
                 self._phrase = []  # the name of a group, RFC 5322 §3.4
@@ -196,7 +206,7 @@ class _ListReader:
         """Addresses without angle brackets: mostly one; several where commas are missing."""
         name: list[tuple[str, str]] = []
         for word in _joined_words(self._phrase):
-            if is_address(word):
+            if is_address(word) and not word.startswith("=?"):
                 self._found.append(Address(self._display_name(name), word))
                 name, self._comment = [], ""
             else:

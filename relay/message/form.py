@@ -21,7 +21,7 @@ KEPT_COPY = "; a copy stays in Sent Items"
 
 
 class Choice(NamedTuple):
-    """reason: for the log. json_will_do: JSON would lose nothing either, should MIME turn out too large."""
+    """reason: for the log. json_will_do: it goes as JSON after all, should MIME turn out too large."""
 
     form: Form
     reason: str
@@ -40,24 +40,30 @@ def choose_form(message: Message, graph_format: str, *, save_to_sent: bool) -> C
         return Choice("mime", f"graph_format{copy}")
     losses = [name for name in message.not_carried if name != TEXT_ALTERNATIVE]
     if losses:
-        return Choice("mime", f"{', '.join(losses)}{copy}")
+        return Choice("mime", f"{', '.join(losses)}{copy}", json_will_do=not is_sealed(message))
     if save_to_sent:
         return Choice("mime", "save_to_sent", json_will_do=True)
     return Choice("json", "save_to_sent is off")
 
 
-def lost_in_json(structure: Structure, text: str) -> Iterable[str]:
-    """What JSON would lose of these parts beyond a text alternative, by name. text: the body, if it is plain text."""
+def is_sealed(message: Message) -> bool:
+    """Whether it is signed or encrypted: no other form will do then, whatever the size."""
+    return not {"signature", "encryption"}.isdisjoint(message.not_carried)
+
+
+def lost_in_json(structure: Structure, texts: Iterable[str]) -> Iterable[str]:
+    """What JSON would lose of these parts beyond a text alternative, by name. texts: all that may be the body."""
     for media_type in structure.containers:
         if found := _LOST_CONTAINERS.get(media_type):
             yield found
     for leaf in structure.leaves:
         if found := _lost_leaf(leaf):
             yield found
-    if "-----BEGIN PGP MESSAGE-----" in text:
-        yield "encryption"
-    if "-----BEGIN PGP SIGNED MESSAGE-----" in text:
-        yield "signature"  # Exchange writes the text of a JSON body anew, white space and all
+    for text in texts:
+        if "-----BEGIN PGP MESSAGE-----" in text:
+            yield "encryption"
+        if "-----BEGIN PGP SIGNED MESSAGE-----" in text:
+            yield "signature"  # Exchange writes the text of a JSON body anew, white space and all
 
 
 def _lost_leaf(leaf: Leaf) -> str:

@@ -21,7 +21,7 @@ from relay.message.address import canonical, with_ascii_domain
 from relay.message.charset import find_codec
 from relay.message.headerform import address_field, is_sound, mended_value, with_parameters
 from relay.message.headers import Fields, field_text, parse_parameters, split_fields
-from relay.message.mime import Leaf, Structure, split_parts
+from relay.message.mime import Leaf, Structure, decode_octets, split_parts
 from relay.message.model import Address, Message, Recipients
 from relay.message.parse import charset_of
 
@@ -32,7 +32,7 @@ _ONCE = {  # RFC 5322 §3.6 and RFC 2045 §3: the first is taken, as parse.py do
     *("content-type", "content-transfer-encoding", "content-disposition", "content-id"),
 }
 _MAX_MENDED = 1_000_000  # octets of a header; a longer one is an attack, and its other fields go as they stand
-_BROKEN_IN_TRANSIT = {"", "7bit", "8bit", "binary", "7-bit", "8-bit"}
+_ASCII_ENCODINGS = {"base64", "x-uuencode", "uuencode", "x-uue", "uue"}  # 8-bit octets in these are no text
 _BASE64_LINE = re.compile(rb"(?s).{1,76}")
 
 
@@ -62,7 +62,7 @@ def mime_form(
         "bcc": address_field("Bcc", recipients.bcc),
         **dict.fromkeys(_RESENT_TO, b""),
     }
-    if message.reply_to and not any(name.lower() == "reply-to" and b"@" in raw for name, raw in header.fields):
+    if message.reply_to and not any(name.lower() == "reply-to" and _is_list(raw) for name, raw in header.fields):
         written["reply-to"] = address_field("Reply-To", message.reply_to)
     senders = {canonical(from_.addr), canonical(stamp.mailbox)}
     if message.sender is None or canonical(message.sender.addr) not in senders:
@@ -73,6 +73,11 @@ def mime_form(
     if len(message.from_) > 1:
         left_out.append("From after the first address")
     return b"".join([*fields, b"\r\n", *body]), tuple(dict.fromkeys(left_out))
+
+
+def _is_list(raw: bytes) -> bool:
+    """Whether a field names addresses, and as Exchange can read them: see address.py on commas as encoded words."""
+    return b"@" in raw and b"?=2C?=" not in raw.upper()
 
 
 def _edited(
@@ -124,13 +129,14 @@ def _body(content: bytes, header: Fields, message: Message) -> tuple[list[bytes]
     at = header.body_start
     if not any(name.lower() == "dkim-signature" for name, _ in header.fields):  # it covers the body
         for leaf in filter(_breaks, structure.leaves):
-            needed = _base64_fields(leaf)
+            text = _octets_of(leaf)
+            needed = _base64_fields(leaf, text)
             if leaf.containers:
                 part_header = split_fields(content, leaf.start, leaf.end, is_message=False)
                 pieces += (content[at : leaf.start], *_edited(part_header, needed, {}, sound=True)[0], b"\r\n")
             else:
                 fields |= needed
-            pieces.append(_base64_lines(leaf.octets))
+            pieces.append(_base64_lines(text))
             at = leaf.end
     pieces.append(content[at:])
     if at == len(content) > header.body_start:
@@ -142,15 +148,21 @@ def _breaks(leaf: Leaf) -> bool:
     """Whether this is text that Exchange breaks: 8-bit, and not under a signature (users report it of Graph)."""
     return (
         leaf.media_type.startswith("text/")
-        and leaf.encoding in _BROKEN_IN_TRANSIT
+        and leaf.encoding not in _ASCII_ENCODINGS
         and not leaf.octets.isascii()
         and not any(container.subtype in ("signed", "encrypted") for container in leaf.containers)
     )
 
 
-def _base64_fields(leaf: Leaf) -> dict[str, bytes]:
+def _octets_of(leaf: Leaf) -> bytes:
+    """The text's octets; as they stand where nobody knows the encoding that is named."""
+    decoded = decode_octets(leaf.octets, leaf.encoding)
+    return leaf.octets if decoded is None else decoded
+
+
+def _base64_fields(leaf: Leaf, octets: bytes) -> dict[str, bytes]:
     fields = {"content-transfer-encoding": b"Content-Transfer-Encoding: base64\r\n"}
-    if charset := _missing_charset(leaf):
+    if charset := _missing_charset(leaf, octets):
         fields["content-type"] = _content_type(leaf.media_type, {**leaf.parameters, "charset": charset})
     return fields
 
@@ -159,13 +171,13 @@ def _content_type(media_type: str, parameters: Mapping[str, str]) -> bytes:
     return b"Content-Type: %s\r\n" % with_parameters(media_type, parameters)
 
 
-def _missing_charset(leaf: Leaf) -> str | None:
+def _missing_charset(leaf: Leaf, octets: bytes) -> str | None:
     """The charset of 8-bit text that names none, or one that cannot be true; None where the named one stays."""
-    named = charset_of(leaf, leaf.octets)  # of HTML also what stands in a meta element
+    named = charset_of(leaf, octets)  # of HTML also what stands in a meta element
     if find_codec(named) not in (None, "ascii"):
         return None if leaf.parameters.get("charset") else named
     try:
-        leaf.octets.decode("utf-8")
+        octets.decode("utf-8")
         return "utf-8"
     except UnicodeError:
         unknown = bool(named) and find_codec(named) is None

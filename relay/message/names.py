@@ -73,15 +73,20 @@ _FIXED = {  # the names that mail programs look for, RFC 8551 §3.2.1 and RFC 31
     "application/pgp-signature": "signature.asc",
     "application/ms-tnef": "winmail.dat",
 }
+_PATH = re.compile(r"[\\/]|[A-Za-z]:[\\/]|\.{1,2}[\\/]")  # how a path begins
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|]+')
 _NAMED_CONTENT_ID = re.compile(r"([^@]+\.[A-Za-z0-9]{1,5})(?:@|\Z)")
 
 
 def clean_name(name: str) -> str:
-    """name without directories and control characters; empty when nothing is left of it."""
-    name = _CONTROLS.sub("", name)
-    name = name.replace("\\", "/").rpartition("/")[2].strip()
+    """name without control characters, and without directories where it is a path; empty when nothing is left of it.
+
+    A slash alone makes no path: programs write `Invoice 12/2026.pdf`.
+    """
+    name = _CONTROLS.sub("", name).strip()
+    if "\\" in name or _PATH.match(name):
+        name = name.replace("\\", "/").rpartition("/")[2].strip()
     return "" if name.strip(".") == "" else name
 
 
@@ -90,7 +95,7 @@ def made_up_name(media_type: str, content_id: str, number: int) -> str:
     if media_type in _FIXED:
         return _FIXED[media_type]
     named = _NAMED_CONTENT_ID.match(content_id)
-    if named and (name := clean_name(named[1])):
+    if named and (name := clean_name(named[1].rpartition("/")[2])):
         return name  # Outlook writes image001.png@01DA2F3C.5E6F7A80
     extension = _EXTENSIONS.get(media_type) or _EXTENSIONS_BY_TYPE.get(media_type.partition("/")[0], "bin")
     return f"attachment-{number}.{extension}"

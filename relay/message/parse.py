@@ -18,6 +18,7 @@ from relay.message.address import parse_address_list
 from relay.message.charset import decode_text
 from relay.message.form import TEXT_ALTERNATIVE, lost_in_json
 from relay.message.headers import Fields, decode_words, field_text, split_fields
+from relay.message.htmltext import shows_something
 from relay.message.mime import Leaf, Structure, decode_octets, split_parts
 from relay.message.model import Address, Attachment, Body, Message, MessageError
 from relay.message.names import clean_name, made_up_name, message_name
@@ -71,15 +72,22 @@ class _Parts:
     attachments: list[Attachment] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     not_carried: list[str] = field(default_factory=list)
-    _beside_body: list[Leaf] = field(default_factory=list)  # text parts that become attachments
+    _beside_body: set[int] = field(default_factory=set)  # numbers of the text parts that become attachments
     _candidates: list[Leaf] = field(default_factory=list)
+    _texts: dict[int, tuple[str, bool]] = field(default_factory=dict)  # of the candidates, and whether it is certain
 
     def choose_body(self) -> None:
-        """HTML goes before text; text that is the HTML's alternative is left out; other text is attached."""
+        """HTML goes before text; text that is the HTML's alternative is left out; other text is attached.
+
+        HTML that shows nothing does not hide a text: it counts as blank beside one.
+        """
         self.warnings += self.structure.warnings
         self._candidates = [leaf for leaf in self.structure.leaves if self._may_be_body(leaf)]
-        texts = {leaf.number: self._text_of(leaf) for leaf in self._candidates}
+        self._texts = {leaf.number: self._text_of(leaf) for leaf in self._candidates}
+        texts = {number: text for number, (text, _) in self._texts.items()}
         filled = [leaf for leaf in self._candidates if texts[leaf.number].strip()]
+        if any(leaf.media_type == "text/plain" for leaf in filled):
+            filled = [leaf for leaf in filled if leaf.media_type == "text/plain" or shows_something(texts[leaf.number])]
         chosen = next((leaf for leaf in filled if leaf.media_type == "text/html"), None)
         if chosen is None:
             parts = [texts[leaf.number] for leaf in filled] or list(texts.values())[:1]
@@ -91,14 +99,14 @@ class _Parts:
             if leaf.media_type == "text/plain" and _are_alternatives(leaf, chosen):
                 self.not_carried.append(TEXT_ALTERNATIVE)
             elif leaf is not chosen:
-                self._beside_body.append(leaf)
+                self._beside_body.add(leaf.number)
 
     def _may_be_body(self, leaf: Leaf) -> bool:
         if leaf.media_type not in ("text/plain", "text/html") or leaf.disposition not in ("", "inline"):
             return False
         return not leaf.containers or not _given_name(leaf)
 
-    def _text_of(self, leaf: Leaf) -> str:
+    def _text_of(self, leaf: Leaf) -> tuple[str, bool]:
         octets = decode_octets(leaf.octets, leaf.encoding)
         if octets is None:
             self._warn(leaf, "cannot be decoded: taken as it stands")
@@ -106,25 +114,23 @@ class _Parts:
         text, certain = decode_text(octets, charset_of(leaf, octets))
         if not certain:
             self._warn(leaf, "is not in the charset it names, or names none: guessed")
-        return text
+        return text, certain
 
     def _warn(self, leaf: Leaf, fault: str) -> None:
         self.warnings.append(f"part {leaf.number} ({leaf.media_type}) {fault}")
 
     def collect_attachments(self) -> None:
         """All leaves but the body and its alternatives, in order. After choose_body()."""
-        candidates = {leaf.number for leaf in self._candidates}
-        beside = {leaf.number for leaf in self._beside_body}
         referenced = self._referenced_content_ids()
         texts = 0
         for leaf in self.structure.leaves:
-            if leaf.number in beside:
+            if leaf.number in self._beside_body:
                 texts += 1
                 extension = "htm" if leaf.media_type == "text/html" else "txt"
                 self._attach(leaf, f"ATT{texts:05}.{extension}", referenced)  # as Exchange names them
-            elif leaf.number not in candidates:
+            elif leaf.number not in self._texts:
                 self._attach(leaf, clean_name(_given_name(leaf)), referenced)
-        self.not_carried += lost_in_json(self.structure, self.body.content if self.body.kind == "text" else "")
+        self.not_carried += lost_in_json(self.structure, [text for text, _ in self._texts.values()])
 
     def _attach(self, leaf: Leaf, name: str, referenced: set[str]) -> None:
         octets = leaf.octets
@@ -136,6 +142,8 @@ class _Parts:
                 self._warn(leaf, "cannot be decoded: attached as it came")
             else:
                 octets = decoded
+        if leaf.number in self._beside_body:
+            octets = _in_utf8(leaf, octets, *self._texts[leaf.number])
         if not name and leaf.media_type in ("message/rfc822", "message/global"):
             name = message_name(_subject(split_fields(octets)))
         name = name or made_up_name(leaf.media_type, leaf.content_id, len(self.attachments) + 1)
@@ -147,6 +155,8 @@ class _Parts:
             return False
         if leaf.content_id in referenced:
             return True
+        if not leaf.media_type.startswith("image/"):
+            return False  # nothing shows it, and Outlook would hide it
         related = any(container.subtype == "related" for container in leaf.containers)
         return leaf.disposition == "inline" or (related and not leaf.disposition)
 
@@ -167,6 +177,16 @@ def charset_of(leaf: Leaf, octets: bytes) -> str:
         return ""  # one that can be read before it is known is no UTF-16, and UTF-8 is tried anyway
     certain = decode_text(octets, None)[1]
     return "" if certain and not octets.isascii() else meta[1].decode("ascii")
+
+
+def _in_utf8(leaf: Leaf, octets: bytes, text: str, certain: bool) -> bytes:
+    """The octets of a text part that becomes a file, which has no place for its charset: in UTF-8 if they were not."""
+    try:
+        if not certain or octets.decode("utf-8").removeprefix("\ufeff") == text:
+            return octets
+    except UnicodeError:
+        pass
+    return text.encode("utf-8-sig" if leaf.media_type == "text/html" else "utf-8")  # the mark outdoes a meta element
 
 
 def _given_name(leaf: Leaf) -> str:
@@ -201,13 +221,19 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
         return parse_address_list(", ".join(field_text(raw) for raw in values.get(name, ())[:_MOST_READ]))
 
     reply_to = addresses("reply-to")
-    if "reply-to" in values and not reply_to:
+    if first("reply-to") and not reply_to:
         unplaced["reply-to"] = "Reply-To"
+    importance = _importance(first)
+    if importance is None:
+        unplaced |= {name: name.title() for name in _IMPORTANCE if first(name)}
+    from_ = _first_addresses(values.get("from", ()))
+    if first("from") and not from_:
+        parts.warnings.append("the From field holds no address")
     repeated = [name for name in _ONCE if len(values.get(name, ())) > 1]
     parts.warnings += (f"more than one {name} field: the first is taken" for name in repeated)
     return Message(
         subject=_subject(header) if "subject" in values else None,
-        from_=_first_addresses(values.get("from", ())),
+        from_=from_,
         sender=next(iter(_first_addresses(values.get("sender", ()))), None),
         reply_to=reply_to,
         to=addresses("to"),
@@ -215,7 +241,7 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
         has_to_or_cc="to" in values or "cc" in values,
         body=parts.body,
         attachments=tuple(parts.attachments),
-        importance=_importance(first),
+        importance=importance,
         read_receipt=any(first(name) for name in _READ_RECEIPT),
         delivery_receipt=bool(first(_DELIVERY_RECEIPT)),
         message_id=" ".join(first("message-id").split()),

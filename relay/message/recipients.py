@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relay.message.address import canonical, is_address, names_address
+from relay.message.address import canonical, is_address_again
 from relay.message.model import Address, Message, Recipients
 
 
@@ -35,17 +35,17 @@ def _take_named(waiting: dict[str, str], named: Sequence[Address]) -> tuple[Addr
     for entry in named:
         addr = waiting.pop(canonical(entry.addr), None)
         if addr is not None:
-            taken.append(Address("" if is_address(entry.name) else entry.name, addr))
+            taken.append(Address(entry.name, addr))
     return tuple(taken)
 
 
 def from_address(message: Message, reverse_path: str, mailbox: str) -> Address:
     """Who the message is from: its From field's first address, else the envelope's sender, else the mailbox.
 
-    A display name that holds an address is left out: Exchange answers it with ErrorSendAsDenied (users report it).
+    A display name that is an address is left out: Exchange answers it with ErrorSendAsDenied (users report it).
     reverse_path: without angle brackets; empty for <>.
     """
     if message.from_:
         first = message.from_[0]
-        return Address("" if names_address(first.name) else first.name, first.addr)
+        return Address("" if is_address_again(first.name) else first.name, first.addr)
     return Address("", reverse_path or mailbox)

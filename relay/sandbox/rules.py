@@ -137,7 +137,7 @@ def check_sender(name: str, address: str, origin: Origin) -> None:
     own = {origin.mailbox.casefold(), origin.user.casefold()}
     denied = address.casefold() not in own and address.lower().startswith("denied")
     # A display name that is an address again is what a forger writes: Exchange answers it like a forgery.
-    if denied or "@" in name:
+    if denied or _ADDRESS.fullmatch(name.strip(" '\"<>()[]")):
         text = "The user account does not have the right to send mail on behalf of the specified sending account."
         raise GraphError(403, "ErrorSendAsDenied", text)
 

@@ -38,6 +38,8 @@ NOTES = """
   mailbox or From, a second From address, Resent-To and its like.
 - Mended in MIME: missing From, Date, Message-ID and MIME-Version are added; raw 8-bit in the header becomes encoded words, NUL in it
   goes, long lines in it are folded; 8-bit text becomes base64, unless it is signed (S/MIME, PGP, DKIM) or inside of an attached message.
+- In JSON the first HTML part is the body. Further text parts that are no alternative of it arrive as files in UTF-8, ATT00001.txt and so on;
+  where there is no HTML, all text parts together are the body. HTML that shows nothing does not stand in the way of a text.
 - Neither form cuts anything off: what cannot be taken apart is attached, or stays, as it came.
 """
 Json = dict[str, Any]
@@ -115,6 +117,12 @@ FEATURES = (
         HEAD + b"\nGr\xfc\xdfe",
         lambda m: m["body"]["content"] == "Grüße",
         lambda m: parts_of(m.as_bytes())[0].text == "Grüße",
+    ),
+    Feature(
+        "further text beside HTML, in any charset",
+        multipart("mixed", HTML, b"Content-Type: text/plain; charset=iso-8859-1\n\nGr\xfc\xdfe"),
+        lambda m: (attached(m)["name"], content(m).decode()) == ("ATT00001.txt", "Grüße"),
+        lambda m: parts_of(m.as_bytes())[1].text == "Grüße",
     ),
     Feature("HTML body", HEAD + HTML, lambda m: m["body"]["contentType"] == "html", lambda m: "cid:i@x" in str(m)),
     whole("text alternative of HTML", multipart("alternative", TEXT, HTML), lambda m: "Grüße" in m["body"]["content"]),

@@ -49,6 +49,8 @@ def _is(part: Part, attachment: dict[str, Any]) -> bool:
     same = content == part.content
     if part.kind.startswith("message/"):  # the library writes these anew, with its own line ends
         same = b"".join(content.split()) == b"".join(part.content.split())
+    if _stands_beside_the_body(part, attachment["name"]) and part.text is not None:  # a file has no charset: UTF-8
+        same = content.decode("utf-8-sig") == part.text.removeprefix("\ufeff")
     return (
         same
         and attachment["contentType"] == part.kind
@@ -61,6 +63,10 @@ def _is_made_up(name: str, part: Part) -> bool:
     """A nameless text beside the body is ATT00001; else it may be an alternative with the octets of a named part."""
     beside_body = part.kind in ("text/plain", "text/html") and part.disposition != "attachment"
     return name.startswith("ATT") if beside_body else bool(name)
+
+
+def _stands_beside_the_body(part: Part, name: str) -> bool:
+    return part.kind in ("text/plain", "text/html") and not part.name and name.startswith("ATT")
 
 
 def _is_in_body(part: Part, body: dict[str, str], not_carried: Sequence[str]) -> bool:

@@ -104,6 +104,15 @@ def test_too_large_for_mime_but_not_for_json() -> None:
     assert (captured.form, account.form, account.form_reason) == ("draft", "draft", f"too large for one request{COPY}")
 
 
+def test_an_invitation_too_large_for_mime_goes_as_json_and_not_as_a_draft_which_is_json_too() -> None:
+    content = b"From: s@example.com\r\nContent-Type: text/calendar; method=REQUEST\r\n"
+    content += b"Content-Transfer-Encoding: base64\r\n\r\n" + (b"A" * 76 + b"\r\n") * 800
+    captured, account = deliver(content, single_request_limit_bytes=65_536)
+    assert (captured.form, captured.save_to_sent) == ("json", False)
+    assert account.form_reason == "too large for MIME in one request"
+    assert account.not_carried == ("calendar invitation",)
+
+
 @pytest.mark.parametrize("config", [{}, {"save_to_sent": True}])
 def test_a_signature_does_not_become_json_for_its_size(config: dict[str, bool]) -> None:
     content = SIGNED.replace(b"text", b"text\r\n" * 10_000)

@@ -416,6 +416,16 @@ def test_an_attachment_that_one_request_does_not_hold_after_all() -> None:
     assert type(scene.failing(mail(file(UPLOAD_LEAST_BYTES - 1)))) is errors.TooLarge
 
 
+def test_an_attachment_that_is_too_small_for_a_session_after_all() -> None:
+    scene = Scene()
+    code = "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize"
+    scene.session.fault(kind="uploadSession", status=400, code=code, count=-1)
+    message = mail(file(UPLOAD_FROM_BYTES), file(10))
+    scene.send(message)
+    assert scene.delivered() == [attached(message)]
+    assert scene.session.kinds() == ["draft", "uploadSession", "attachment", "attachment", "send"]
+
+
 def test_a_session_that_is_lost_is_opened_anew() -> None:
     scene = Scene()
 

@@ -125,6 +125,7 @@ def test_the_mailbox_in_from_and_the_original_in_reply_to() -> None:
     assert b"From: Erp <scanner@example.com>" in write("From: Erp <e@x>\n\n", from_=from_)[0]
     assert header_of("Reply-To: none\n\n", reply_to="e@x")[0] == "Reply-To: e@x"
     assert header_of("Reply-To: Keep <k@x>,\n l@x\n\n")[0] == "Reply-To: Keep <k@x>,\r\n l@x"
+    assert header_of("Reply-To: k@x\n =?utf-8?q?=2C?= =?utf-8?q?L?= <l@x>\n\n")[0] == "Reply-To: k@x,\r\n L <l@x>"
 
 
 # --- the other fields ---
@@ -230,6 +231,7 @@ SIGNED = (
         b"Content-Type: image/png\nContent-Transfer-Encoding: binary\n\n\x89PNG\xff",
         b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n=C3=BC=\n =C3=BC\n",
         b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\nw7w=\n",
+        b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\nw7w=\xfc\n",
         b"DKIM-Signature: v=1\nContent-Type: text/plain; charset=utf-8\n\nGr\xc3\xbc\xc3\x9fe\n",
         b"Content-Type: multipart/mixed; boundary=b\n\npreamble \xff\n--b\n\n\n--b--\nepilogue \xff",
     ],
@@ -278,6 +280,21 @@ def test_8_bit_text_becomes_base64(header: str, octets: str | bytes, charset: st
     assert all(len(line) <= 78 for line in written.splitlines())
     if inside:
         assert written.endswith(b"\r\n--b\r\n\r\nlast\r\n--b--\r\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "octets", "decoded"),
+    [
+        ("quoted-printable", "a =C3=BC ü=\n x", "a ü ü x".encode()),
+        ("8 bit", "ü", "ü".encode()),
+        ("utf-8", "=C3ü", "=C3ü".encode()),
+    ],
+)
+def test_8_bit_text_under_another_encodings_name(encoding: str, octets: str, decoded: bytes) -> None:
+    written, _ = write(f"Content-Type: text/plain\nContent-Transfer-Encoding: {encoding}\n\n{octets}")
+    assert written.isascii()
+    assert reading(written).get_payload(decode=True) == decoded
+    assert reading(written).get_content_charset() == "utf-8"
 
 
 def test_the_other_fields_of_a_re_encoded_part_stay() -> None:

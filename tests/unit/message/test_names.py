@@ -13,12 +13,16 @@ from relay.message.names import clean_name, made_up_name, message_name
     [
         ("x.pdf", "x.pdf"),
         ("C:\\dir\\x.pdf", "x.pdf"),
+        ("c:/dir/x.pdf", "x.pdf"),
+        ("/tmp/scans/x.pdf", "x.pdf"),
         ("../../etc/passwd", "passwd"),
+        ("./x.pdf", "x.pdf"),
+        ("Invoice 12/2026.pdf", "Invoice 12/2026.pdf"),
         ("a/b\\c.txt", "c.txt"),
         ("a\r\nb\t\x7f\x85.txt", "ab.txt"),
         (" x .txt ", "x .txt"),
         ("..", ""),
-        ("dir/", ""),
+        ("/dir/", ""),
         ("", ""),
         (".profile", ".profile"),
     ],
@@ -57,7 +61,9 @@ def test_message_name(subject: str, name: str) -> None:
 
 @given(st.text(), st.text())
 def test_never_a_path_and_never_empty(name: str, content_id: str) -> None:
-    assert not set(clean_name(name)) & set("/\\\r\n\0")
+    cleaned = clean_name(name)
+    assert not set(cleaned) & set("\\\r\n\0")
+    assert not cleaned.startswith(("/", "../", "./"))
     made_up = made_up_name("image/png", content_id, 1)
     assert made_up
     assert not set(made_up) & set("/\\\r\n\0")

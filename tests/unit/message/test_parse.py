@@ -170,11 +170,48 @@ def test_each_text_part_has_its_own_charset() -> None:
     assert read(octets).body.content == "Привет\r\n\r\né"
 
 
-def test_a_second_text_keeps_its_octets() -> None:
-    octets = multipart("mixed", HTML, "Content-Type: text/plain; charset=iso-8859-1\n\ncaf@").encode()
-    assert read(octets.replace(b"caf@", b"caf\xe9")).attachments == (
-        Attachment("ATT00001.txt", "text/plain", b"caf\xe9"),
-    )
+@pytest.mark.parametrize(
+    ("header", "octets", "name", "content"),
+    [
+        ("text/plain; charset=iso-8859-1", b"caf\xe9", "ATT00001.txt", "café".encode()),
+        ("text/plain; charset=iso-2022-jp", b"\x1b$B4A\x1b(B", "ATT00001.txt", "漢".encode()),
+        ("text/plain; charset=utf-8", "\ufeffcafé".encode(), "ATT00001.txt", "\ufeffcafé".encode()),
+        ("text/plain; charset=us-ascii", b"cafe\0", "ATT00001.txt", b"cafe"),
+        ("text/plain; charset=utf-16", "\ufeffcafe".encode("utf-16-le"), "ATT00001.txt", b"cafe"),
+        ("text/plain; charset=utf-8", b"caf\xe9", "ATT00001.txt", b"caf\xe9"),
+        ("text/html; charset=iso-8859-1", b"<p>caf\xe9", "ATT00001.htm", "\ufeff<p>café".encode()),
+        ("text/html", b"<meta charset=koi8-r>\xd1", "ATT00001.htm", "\ufeff<meta charset=koi8-r>я".encode()),
+        ("text/html; charset=utf-8", "<p>é".encode(), "ATT00001.htm", "<p>é".encode()),
+    ],
+)
+def test_a_text_beside_the_body_is_a_file_that_needs_no_charset(
+    header: str, octets: bytes, name: str, content: bytes
+) -> None:
+    """In UTF-8, but for what is not in the charset it names: that is left as it came."""
+    message = read(multipart("mixed", HTML, f"Content-Type: {header}\n\n@").encode().replace(b"@", octets))
+    assert message.attachments == (Attachment(name, header.partition(";")[0], content),)
+
+
+@pytest.mark.parametrize(
+    ("html", "body"),
+    [
+        ("<html><head><title>x</title></head><body>\n&nbsp;<br></body></html>", Body("text", "text")),
+        ("<style>p {color: red}</style><!-- a > b --><p>\u200b</p>", Body("text", "text")),
+        ("<!-- no end <p>x", Body("text", "text")),
+        ("<p>x</p>", Body("html", "<p>x</p>")),
+        ("<script>var a = 1 < 2</script>x", Body("html", "<script>var a = 1 < 2</script>x")),
+        ("<IMG src=x>", Body("html", "<IMG src=x>")),
+        ("1 < 2", Body("html", "1 < 2")),
+    ],
+)
+def test_html_that_shows_nothing_does_not_hide_the_text(html: str, body: Body) -> None:
+    message = read(multipart("alternative", TEXT, f"Content-Type: text/html\n\n{html}"))
+    assert message.body == body
+    assert message.attachments == ()
+
+
+def test_html_that_shows_nothing_is_the_body_where_there_is_no_text() -> None:
+    assert read("Content-Type: text/html\n\n<p></p>").body == Body("html", "<p></p>")
 
 
 # --- attachments ---
@@ -297,6 +334,12 @@ def test_inline(subtype: str, html: str, header: str, inline: bool) -> None:
     assert "<" not in message.attachments[0].content_id
 
 
+def test_a_file_that_nothing_shows_is_not_hidden() -> None:
+    pdf = f"Content-ID: <a>\nContent-Disposition: inline; filename=x.pdf\n{PDF}"
+    assert not read(multipart("mixed", HTML, pdf)).attachments[0].inline
+    assert read(multipart("mixed", "Content-Type: text/html\n\n<embed src=cid:a>", pdf)).attachments[0].inline
+
+
 # --- broken structure ---
 
 
@@ -332,6 +375,8 @@ def test_faults_are_named() -> None:
     assert "colon" in read("Subject: a\nb\nTo: c\n\nx").warnings[0]
     assert read("Subject: a\nSubject: b\n\nx").warnings == ("more than one subject field: the first is taken",)
     assert read(b"Content-Type: text/plain; charset=utf-8\n\ncaf\xe9").warnings != ()
+    assert read("From: Scanner\n\nx").warnings == ("the From field holds no address",)
+    assert read("From: \n\nx").warnings == ()
     assert read(multipart("mixed", TEXT, PDF)).warnings == ()
 
 
@@ -434,6 +479,8 @@ def test_odd_headers() -> None:
     assert not read("Bcc: a@b\n\n").has_to_or_cc
     assert read("Bcc: a@b\nBcc: c@d\n\n").other_headers == ()
     assert read("Reply-To: nobody\n\n").other_headers == ("Reply-To",)
+    assert read("Reply-To:\n\n").other_headers == ()
+    assert read("Importance: odd\nPriority: 1\n\n").other_headers == ("Importance", "Priority")
     assert read("Foo: 1\nfoo: 2\nBar: 3\n\n").other_headers == ("Foo", "Bar")
 
 

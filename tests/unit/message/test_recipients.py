@@ -49,9 +49,12 @@ def test_domains_are_compared_in_either_form_and_the_envelope_is_kept() -> None:
     ]
 
 
-def test_a_display_name_that_is_an_address_is_left_out() -> None:
-    assert place(["a@x"], [Address("other@x", "a@x")])[0] == [("", "a@x")]
-    assert place(["a@x"], [Address("Bob (b@x)", "a@x")])[0] == [("Bob (b@x)", "a@x")]
+def test_a_recipients_display_name_stays_whatever_it_is() -> None:
+    """Only in From it is taken for an address."""
+    assert place(["a@x", "b@x"], [Address("a@x", "a@x"), Address("Bob (b@x)", "b@x")])[0] == [
+        ("a@x", "a@x"),
+        ("Bob (b@x)", "b@x"),
+    ]
 
 
 ADDR = st.sampled_from(["a@x.example", "A@X.EXAMPLE", "b@x.example", "c@bücher.example", "c@xn--bcher-kva.example",
@@ -80,7 +83,9 @@ def test_exactly_the_envelope_each_once(
     [
         ((Address("Bob", "bob@x"), Address("", "z@x")), "env@x", Address("Bob", "bob@x")),
         ((Address("bob@x", "bob@x"),), "env@x", Address("", "bob@x")),
-        ((Address("Scanner scan@x 2", "bob@x"),), "env@x", Address("", "bob@x")),
+        ((Address("'bob@x'", "bob@x"),), "env@x", Address("", "bob@x")),
+        ((Address("<other@y>", "bob@x"),), "env@x", Address("", "bob@x")),
+        ((Address("'bob@x' via List", "bob@x"),), "env@x", Address("'bob@x' via List", "bob@x")),
         ((Address("Bob @ home", "bob@x"),), "env@x", Address("Bob @ home", "bob@x")),
         ((), "env@x", Address("", "env@x")),
         ((), "", Address("", "mailbox@x")),
