@@ -281,7 +281,7 @@ class GraphConfig:
         "Refuse a message with an attachment that cannot be decoded.", zero_is_default=True)
     single_request_limit_bytes: int = _key("single_request_limit", "integer", 4000000,
         "Largest body of one request to Graph; a larger message goes as a draft, which needs Mail.ReadWrite.",
-        unit="octets", lowest=65536, highest=157286400)
+        unit="octets", lowest=1024, highest=157286400)
     sender_rewrite: str = _key("sender_rewrite", "choice", "never",
         "When to put the mailbox into From and the original into Reply-To.",
         choices=("never", "on_denied", "always"))
