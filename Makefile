@@ -51,8 +51,9 @@ fuzz: $(VENV)/developed ## feed random octets to the SMTP side for FUZZ_SECONDS
 chaos: $(VENV)/developed ## a thousand messages while everything fails; SEED=… repeats a run, CHAOS_ARGS=--short is for CI
 	$(BIN)/python tests/chaos/chaos.py $(addprefix --seed ,$(SEED)) $(CHAOS_ARGS)
 
-docs: $(VENV)/installed ## write conf/config.yaml and docs/configuration.md anew from the table of keys
+docs: $(VENV)/installed ## write what is made from the command line and the table of keys: conf/, docs/, man pages, completion
 	$(BIN)/python packaging/make_config_docs.py
+	$(BIN)/python packaging/make_command_docs.py
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
