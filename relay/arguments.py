@@ -78,7 +78,7 @@ def _add_check(add: _Add) -> None:
     check = add(
         "check",
         "check the configuration and say what is wrong with it",
-        "Check the configuration: one line a fault, all at once. With --online, try each step on the way to the mailbox.",
+        "Check the configuration: one line a fault, all at once. With --online, try each step to the mailbox.",
     )
     check.add_argument("--online", action="store_true", help="get a token too, and say step by step what works")
     check.add_argument("--send-to", metavar="ADDR", help="send a test mail there at the end; implies --online")
@@ -175,7 +175,10 @@ def _add_tls_cert(add: _Add) -> None:
         "Make a self-signed certificate and its key, and print the configuration for them. Nothing is overwritten.",
     )
     tls_cert.add_argument(
-        "--name", metavar="NAME", action="append", help="host name or IP address; may be repeated; default: this machine"
+        "--name",
+        metavar="NAME",
+        action="append",
+        help="host name or IP address; may be repeated; default: this machine",
     )
     tls_cert.add_argument(
         "--dir", metavar="DIR", type=Path, default=Path(), help="where to write the two files; default: here"

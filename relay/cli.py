@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import getpass
 import json
 import os
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
         "service": lambda: _service(options, program),
         "send-test": lambda: _send_test(options, config_path()),
         "check": lambda: _check(options, config_path()),
-        "run": lambda: _run(config_path(), options.key_file),
+        "migrate": lambda: _migrate(options),
+        "run": lambda: _run(config_path(), options.key_file, getattr(options, "debug_session", "")),
     }
     try:
         return commands[options.command or "run"]()
@@ -178,6 +180,33 @@ def _init(options: argparse.Namespace, program: Path | None) -> int:
     return 0 if options.offline else _check_online(config)
 
 
+def _migrate(options: argparse.Namespace) -> int:
+    """1 where the new configuration wants something that only the administrator knows."""
+    from relay.migrate import CannotMigrate, migrated
+    from relay.setup import SetupFailed, write_new
+
+    try:
+        text, notes = migrated(options.program, options.path, options.mailbox)
+        if options.output:
+            write_new(options.output, text, "--output")
+    except (CannotMigrate, SetupFailed) as fault:
+        print(f"graph-smtp-relay: {fault}", file=sys.stderr)
+        return 2
+    if not options.output:
+        sys.stdout.write(text)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    name, directory = (str(options.output), options.output.parent) if options.output else ("output", Path())
+    try:
+        config = configfile.parse(text, name=name, directory=directory, environ=os.environ, key_file=options.key_file)
+    except ConfigError as faults:
+        print(f"to be mended by hand:\n{faults}", file=sys.stderr)
+        return 1
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
 def _service(options: argparse.Namespace, program: Path | None) -> int:
     from relay import serviceunit
 
@@ -196,16 +225,22 @@ def _mind_signals() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
-def _run(path: Path, key_file: str | None) -> int:
+def _run(path: Path, key_file: str | None, debug_client: str) -> int:
+    """debug_client: the address of --debug-session, or empty."""
+
+    def load() -> Config:
+        config = configfile.load(path, key_file=key_file)
+        return dataclasses.replace(config, log=dataclasses.replace(config.log, debug_client=debug_client))
+
     _mind_signals()
-    config = configfile.load(path, key_file=key_file)
+    config = load()
     if not _open_log(config):
         return 1
     from relay.app import Relay
     from relay.graph.errors import AppMisconfigured
 
     try:
-        relay = Relay(config, reload=lambda: configfile.load(path, key_file=key_file))
+        relay = Relay(config, reload=load)
     except AppMisconfigured as fault:
         raise ConfigError((f"{path}: {fault}",)) from None
     return _serve(relay)
