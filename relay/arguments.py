@@ -64,7 +64,6 @@ def _add_run(add: _Add) -> None:
         "--debug-session",
         metavar="ADDR",
         type=_ip_address,
-        default="",
         help="log the whole dialogue with this client's IP address, whatever log_level says; secrets are left out",
     )
 

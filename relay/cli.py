@@ -51,7 +51,7 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
         "send-test": lambda: _send_test(options, config_path()),
         "check": lambda: _check(options, config_path()),
         "migrate": lambda: _migrate(options),
-        "run": lambda: _run(config_path(), options.key_file, getattr(options, "debug_session", "")),
+        "run": lambda: _run(config_path(), options.key_file, getattr(options, "debug_session", None) or ""),
     }
     try:
         return commands[options.command or "run"]()
