@@ -58,7 +58,7 @@ docs: $(VENV)/installed ## write what is made from the command line and the tabl
 site: $(VENV)/installed ## the documentation as a static site, in build/site; a broken link is an error
 	$(BIN)/python -m pip install --quiet 'mkdocs>=1.6' pymdown-extensions
 	$(BIN)/python packaging/make_site.py
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/mkdocs build # not --quiet: warnings that are not logged are not counted
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
