@@ -30,6 +30,7 @@ MAIL: Mail = {
     "at": "2026-03-01 12:00:00",
     "from": HOSTILE,
     "mailbox": "m@example.com",
+    "form": "json",
     "to": "a@example.com",
     "cc": "",
     "bcc": "",
@@ -37,6 +38,7 @@ MAIL: Mail = {
     "text": "</pre><script>alert(1)</script>",
     "html": "<script>alert(1)</script><p>Hello</p>",
     "attachments": [("<i>.pdf", "application/pdf", 3)],
+    "source": lambda: '{"subject": "<b>Subject</b>"}',
 }
 
 
@@ -365,5 +367,9 @@ def test_a_caught_mail(clock: FakeClock) -> None:
     html = site.get("/mails/7/html")
     assert html.text == MAIL["html"]
     assert html.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none';")
+    source = site.get("/mails/7/source")
+    assert source.text == '{"subject": "<b>Subject</b>"}'
+    assert source.headers["Content-Type"].startswith("text/plain"), "and so no browser takes it for a page"
+    assert "cc" not in shown.words, "what is empty is not shown"
     for path in ("/mails/8", "/mails/", "/mails/7/other", "/mails/7/html/x"):
         assert site.get(path).status == 404
