@@ -256,7 +256,8 @@ def completion() -> str:
             if action.option_strings and action.nargs != 0:
                 values.setdefault(candidates(action), []).append(f"{name}:{action.option_strings[0]}")
         words.append(f"{name}) {_from(f'{files}-W {_quoted((*options, *common))}')} ;;")
-    words.append(f'"") {_from(f"-W {_quoted((*commands(), *common))}")} ;;')
+    first = _quoted((*commands(), *common, "--version"))
+    words.append(f'"") {_from(f"-W {first}")} ;;')
     return COMPLETION.format(
         values="\n".join(f"        {' | '.join(patterns)}) {action}; return ;;" for action, patterns in values.items()),
         words="\n".join(f"        {row}" for row in words),

@@ -12,6 +12,9 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from relay import __version__
+
+VERSION = f"graph-smtp-relay {__version__}"
 SYSTEM_CONFIG = Path("/etc/graph-smtp-relay/config.yaml")
 MIGRATE_FROM = ("azuresmtpwithoauth", "smtp2graph", "smtp-oauth-relay")
 
@@ -34,6 +37,7 @@ def parser_of() -> argparse.ArgumentParser:
         f"{SYSTEM_CONFIG}. graph-smtp-relay COMMAND --help says more of a command.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=VERSION, help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     def add(name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
@@ -54,7 +58,7 @@ def parser_of() -> argparse.ArgumentParser:
     _add_sandbox(add)
     _add_secrets(add)
     _add_tls_cert(add)
-    add("version", "print the version")
+    add("version", "print the version", "Print the version; --version does the same.")
     return parser
 
 

@@ -17,8 +17,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relay import __version__, configfile, logs
-from relay.arguments import SYSTEM_CONFIG, parser_of, seed_flags
+from relay import configfile, logs
+from relay.arguments import SYSTEM_CONFIG, VERSION, parser_of, seed_flags
 from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
 
 
 def _version() -> int:
-    print(f"graph-smtp-relay {__version__}")
+    print(VERSION)
     return 0
 
 
@@ -83,9 +83,16 @@ def _config_path(options: argparse.Namespace, program: Path | None) -> Path:
                 "  2. enter three values from Entra ID (docs/entra-setup.md):  graph-smtp-relay init",
                 "  3. check it:  graph-smtp-relay check --online",
                 "  4. start it:  graph-smtp-relay run",
+                *(f"  every key, with its default: {example}" for example in _examples(program) if example.exists()),
             )
         )
     return SYSTEM_CONFIG
+
+
+def _examples(program: Path | None) -> tuple[Path, ...]:
+    """Where a configuration with every key may lie."""
+    beside = (program.parent / "conf" / "config.yaml",) if program is not None else ()
+    return (*beside, Path("/usr/share/doc/graph-smtp-relay/examples/config.yaml"))
 
 
 def _check(options: argparse.Namespace, path: Path) -> int:
@@ -296,6 +303,9 @@ def _tls_cert(options: argparse.Namespace) -> int:
     try:
         names = options.name or [socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"]
         cert_file, key_file = write_pair(options.dir, list(dict.fromkeys(names)), Clock().now())
+    except FileExistsError as fault:
+        print(f"graph-smtp-relay: {fault.filename}: is there already; move it away first", file=sys.stderr)
+        return 1
     except OSError as fault:
         print(f"graph-smtp-relay: {fault.filename}: {fault.strerror}", file=sys.stderr)
         return 1

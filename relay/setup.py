@@ -55,6 +55,10 @@ def write_new(path: Path, text: str, option: str = "--config") -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise SetupFailed(f"{path}: is there already; remove it, or name another file with {option}") from None
+    except FileNotFoundError:
+        raise SetupFailed(
+            f"{path}: the directory {path.parent} is not there; make it, or name another file with {option}"
+        ) from None
     except OSError as fault:
         raise SetupFailed(f"{path}: cannot be written: {fault.strerror}") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
