@@ -167,7 +167,7 @@ class Relay:
             self._clock,
         )
         gevent.spawn(janitor.run)
-        gevent.spawn(self._feed_watchdog, service.watchdog_interval_s())
+        gevent.spawn(service.feed_watchdog, self._clock.sleep)
         gevent.spawn(self._look_upstream)
         addresses = self._server.addresses()
         for warning in config.warnings:
@@ -221,12 +221,6 @@ class Relay:
     def _say_status(self) -> None:
         troubles = self._stats.troubles()
         service.notify(f"STATUS={'; '.join(troubles) or 'healthy'}; {self._server.connections} connections")
-
-    def _feed_watchdog(self, every_s: float | None) -> None:
-        """As long as the event loop goes round; where it hangs, systemd notices the silence."""
-        while every_s is not None:
-            service.notify("WATCHDOG=1")
-            gevent.sleep(every_s)
 
     def _look_upstream(self) -> None:
         if self._admin is not None:
