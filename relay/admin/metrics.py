@@ -81,6 +81,11 @@ class _Collector(Collector):
             for status, count in service.statuses.items():
                 requests.add_metric((name, status), count)
         yield requests
+        yield CounterMetricFamily(
+            f"{_PREFIX}throttled_seconds",
+            "How long messages waited, in all: for their turn, for mailbox_rate, and between tries.",
+            value=self._stats.services["graph"].waited_s,
+        )
         yield _histogram(
             f"{_PREFIX}upstream_request_duration_seconds",
             "Until the head of the answer, by service.",

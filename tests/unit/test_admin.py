@@ -334,6 +334,18 @@ def test_metrics_before_anything_happened(site: Site) -> None:
     assert not {"token_age_seconds", "secret_expiry_seconds"} & names
 
 
+def test_waiting_adds_up(site: Site) -> None:
+    for waited_ms in (1500, 0, 500):
+        site.stats.message("delivered", facts() | {"waited_ms": waited_ms})
+    assert metrics(site)["throttled_seconds_total", frozenset()] == 2.0
+    assert "answers 429; 2 s waited in all" in site.get().text
+
+
+def test_alarming_events_are_there_before_the_first(site: Site) -> None:
+    """Prometheus sees no increase in a counter that begins with 1."""
+    assert metrics(site)["events_total", frozenset({("event", "auth_unavailable")})] == 0
+
+
 def test_two_relays_in_one_process_do_not_mix(clock: FakeClock) -> None:
     first, second = Site(clock), Site(clock)
     first.stats.message("delivered", facts())
