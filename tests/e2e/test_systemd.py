@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.e2e.conftest import need
 from tests.support.relay_process import PATIENCE_S, PROGRAM, RelayProcess, config_for, environment, wait_until
 from tests.support.sandbox_client import Upstream
 
@@ -91,6 +92,26 @@ def test_a_restart_under_load_refuses_nobody(tmp_path: Path, upstream: Upstream)
                 load.finish()
     assert load.faults == []
     assert load.delivered == len(upstream.messages()) > 75
+
+
+def test_systemds_own_activator(tmp_path: Path, upstream: Upstream) -> None:
+    """Not the test's idea of the protocol: systemd-socket-activate opens the port and starts the relay."""
+    need("systemd-socket-activate", "systemd")
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(yaml.safe_dump(config_for(upstream, listen_addr="127.0.0.1:1")))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    relay = [sys.executable, str(PROGRAM), "run", "--config", str(config_file)]
+    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{address[1]}", "--fdname=smtp", *relay]
+    with subprocess.Popen(command, env=environment({}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"Listening on" in process.stderr.readline()
+        with greeting(address) as client:
+            assert client.recv(100).startswith(b"220 relay.example ")
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(PATIENCE_S) == 0
 
 
 class Load:
