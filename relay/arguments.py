@@ -114,7 +114,7 @@ def _add_migrate(add: _Add) -> None:
     migrate = add(
         "migrate",
         "turn another relay's configuration into one for this program",
-        "Read another relay's configuration (YAML, or a file of environment variables) and write one for this program. "
+        "Read another relay's configuration (YAML, or environment variables in a file) and write one for this program. "
         "What has no counterpart is said on standard error.",
     )
     migrate.add_argument("path", metavar="FILE", type=Path, help="their configuration")

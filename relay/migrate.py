@@ -26,7 +26,9 @@ from relay.credentials import hash_password
 Settings = dict[str, Any]  # as the YAML that is written
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]+)([km])", re.IGNORECASE)
+_VARIABLE = re.compile(r"\s*(?:-\s+)?(?:export\s+)?['\"]?([A-Z_]+)['\"]?\s*[=:]\s*(.*?)(?:\s+#.*)?\s*")
 _ENCRYPTED = "__SYSTEMENCRYPTED__"
+_COUNT = Key(path="", kind="integer", doc="", lowest=1, highest=86400)
 _EVERYWHERE = ["0.0.0.0/0", "::/0"]
 _HEAD = """\
 # Configuration of graph-smtp-relay, made by its command migrate from one of {program}.
@@ -98,10 +100,10 @@ class Migration:
     def smtp2graph(self, theirs: Settings) -> None:
         """There the app sends, from the mailbox of the From address unless forceMailbox says another."""
         send, receive = _table(theirs, "send"), _table(theirs, "receive")
-        if (mode := theirs.pop("mode", "full")) != "full":
+        if (mode := _text(theirs, "mode") or "full") != "full":
             self.note("mode", f"{mode} has no counterpart: nothing is queued here, each message goes to Graph at once")
         self._smtp2graph_app(_table(send, "appReg"))
-        forced = send.pop("forceMailbox", "") or self._mailbox
+        forced = _text(send, "forceMailbox") or self._mailbox
         if forced:
             self.put("default_mailbox", forced)
         for key in ("retryLimit", "retryInterval"):
@@ -114,27 +116,24 @@ class Migration:
         self._smtp2graph_doors(receive)
         self._smtp2graph_access(receive, forced)
         if proxy := _table(theirs, "httpProxy"):
-            login = (
-                f"{_quoted(proxy['username'])}:{_quoted(proxy.get('password', ''))}@" if proxy.get("username") else ""
-            )
-            where = f"{proxy.get('host', '')}:{proxy.get('port', '')}"
-            self.put("https_proxy", f"{proxy.get('protocol', 'http')}://{login}{where}")
-        theirs.pop("httpProxy", None)
+            user, password = (quote(_text(proxy, name), safe="") for name in ("username", "password"))
+            where = f"{f'{user}:{password}@' if user else ''}{_text(proxy, 'host')}:{_text(proxy, 'port')}"
+            self.put("https_proxy", f"{_text(proxy, 'protocol') or 'http'}://{where}")
         for key in (*theirs, *(f"send.{key}" for key in send), *(f"receive.{key}" for key in receive)):
-            if key not in ("send", "receive", "send.appReg"):
+            if key not in ("send", "receive", "httpProxy", "send.appReg", "receive.authLimit"):
                 self.note(key, "unknown; left out")
 
     def _smtp2graph_app(self, app: Settings) -> None:
-        tenant = app.get("tenant", "")
+        tenant = _text(app, "tenant")
         is_whole = "." in tenant or _GUID.fullmatch(tenant)
         self.put("oauth2_config.flow", "client_credentials")
         self.put("oauth2_config.tenant_id", tenant if is_whole else f"{tenant}.onmicrosoft.com")
-        self.put("oauth2_config.client_id", app.get("id", ""))
+        self.put("oauth2_config.client_id", _text(app, "id"))
         certificate = _table(app, "certificate")
-        if secret := app.get("secret", ""):
+        if secret := _text(app, "secret"):
             self.put("oauth2_config.client_secret", secret)
         elif certificate:
-            self.put("oauth2_config.client_certificate", self.path_of(certificate.get("privateKeyPath", "")))
+            self.put("oauth2_config.client_certificate", self.path_of(_text(certificate, "privateKeyPath")))
             self.note(
                 "send.appReg.certificate",
                 "append the certificate to the file with the key: client_certificate is one PEM file with both; "
@@ -142,48 +141,46 @@ class Migration:
             )
 
     def _smtp2graph_doors(self, receive: Settings) -> None:
-        host = receive.pop("listenAddress", "")
-        where = f"[{host}]" if ":" in host else host
-        address = f"{where}:{receive.pop('port', '25')}"
-        cert, key = receive.pop("tlsCertPath", ""), receive.pop("tlsKeyPath", "")
+        host, port = _text(receive, "listenAddress"), _text(receive, "port") or "25"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        cert, key = _text(receive, "tlsCertPath"), _text(receive, "tlsKeyPath")
         if cert and key:
             self.put("tls.cert_file", self.path_of(cert))
             self.put("tls.key_file", self.path_of(key))
-        if receive.pop("secure", "false") == "true":
+        if _is_true(receive, "secure"):
             self.put("tls.implicit_addr", address)
             self.note("receive.secure", "listen_addr stays beside it, for plain SMTP on loopback (127.0.0.1:2526)")
             if not cert:
                 self.note("receive.secure", "needs a certificate here: graph-smtp-relay tls-cert makes one")
         else:
             self.put("listen_addr", address)
-        if receive.pop("allowInsecureAuth", "false") == "true" and cert:
+        if _is_true(receive, "allowInsecureAuth") and cert:
             self.put("tls.require_for_auth", False)
-        if found := _SIZE.fullmatch(receive.pop("maxSize", "")):
+        if found := _SIZE.fullmatch(_text(receive, "maxSize")):
             self.put("max_message_size", int(found[1]) * (1024 if found[2] in "kK" else 1024 * 1024))
         else:
             self.note("receive.maxSize", "100m was the default there; max_message_size is 25 MiB here")
         if limit := _table(receive, "authLimit"):
-            failures, window = _number(limit.get("limit"), 10), _number(limit.get("duration"), 60)
-            self.put("auth_limit", {"failures": failures, "window": window})
-        receive.pop("authLimit", None)
+            failures, window = _text(limit, "limit") or "10", _text(limit, "duration") or "60"
+            for name, number in (("failures", failures), ("window", window)):
+                self._put_typed(f"auth_limit.{name}", _COUNT, number)
         if receive.pop("banner", None) is not None:
             self.note("receive.banner", "no counterpart; hostname is the name in the banner")
         if receive.pop("rateLimit", None) is not None:
             self.note("receive.rateLimit", "no counterpart; max_connections and mailbox_rate bound what goes through")
 
     def _smtp2graph_access(self, receive: Settings, forced: str) -> None:
-        networks = receive.pop("ipWhitelist", None)
-        networks = None if networks is None else _networks(networks)
-        allowed_from = receive.pop("allowedFrom", None) or []
-        allowed_recipients = receive.pop("allowedRcpt", None) or []
-        users = receive.pop("users", None) or []
+        networks = _networks(_texts(receive, "ipWhitelist")) if receive.get("ipWhitelist") else None
+        allowed_from, allowed_recipients = _texts(receive, "allowedFrom"), _texts(receive, "allowedRcpt")
+        users = receive.pop("users", None)
+        users = [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
         if networks is not None:
             self.put("allowed_networks", networks)
         if users:
             self.put("users", [self._smtp2graph_user(user, allowed_from, forced) for user in users])
             if allowed_recipients:
                 self.note("receive.allowedRcpt", "holds for clients without a login only (clients)")
-        if receive.pop("requireAuth", "false") == "true":
+        if _is_true(receive, "requireAuth"):
             return
         self.put("allow_anonymous", True)
         if networks is not None:
@@ -195,14 +192,14 @@ class Migration:
             self.put("clients", [{key: value for key, value in policy.items() if value}])
 
     def _smtp2graph_user(self, user: Settings, allowed_from: list[str], forced: str) -> Settings:
-        name = user.get("username", "")
-        allowed = user.get("allowedFrom") or allowed_from
+        name = _text(user, "username")
+        allowed = _texts(user, "allowedFrom") or allowed_from
         mailbox = forced or (allowed[0] if allowed else name if "@" in name else "")
         if not mailbox:
             self.note(f"user {name}", "give the mailbox that sends: --mailbox, or users.mailbox in the new file")
         elif not forced:
             self.note(f"user {name}", f"sends from {mailbox}; there it was the From address's mailbox")
-        made = {"username": name, "password_hash": hash_password(user.get("password", "")), "mailbox": mailbox}
+        made = {"username": name, "password_hash": hash_password(_text(user, "password")), "mailbox": mailbox}
         return made | ({"allowed_from": allowed} if allowed else {})
 
     # smtp-oauth-relay
@@ -230,16 +227,20 @@ class Migration:
         left.pop("REQUIRE_TLS", None)
         left.pop("USERNAME_DELIMITER", None)  # all three are understood
         for name in left:
-            if name in _NO_COUNTERPART:
-                self.note(name, _NO_COUNTERPART[name])
-            elif name.startswith("AZURE_"):
-                self.note(name, "no counterpart")
+            self.note(name, _NO_COUNTERPART[name])
 
 
 _NO_COUNTERPART = {
     "SERVER_GREETING": "no counterpart; hostname is the name in the banner",
     "TLS_CIPHER_SUITE": "no counterpart; tls.min_version is what there is",
+    "AZURE_KEY_VAULT_URL": "no counterpart",
+    "AZURE_KEY_VAULT_CERT_NAME": "no counterpart",
     "AZURE_TABLES_URL": "no counterpart: names that were looked up there become users, with flow client_credentials",
+    "AZURE_TABLES_PARTITION_KEY": "no counterpart",
+    "AZURE_TABLES_FORCE_USAGE": "no counterpart",
+}
+_VARIABLES = frozenset(_NO_COUNTERPART) | {
+    *("LOG_LEVEL", "TLS_SOURCE", "REQUIRE_TLS", "TLS_CERT_FILEPATH", "TLS_KEY_FILEPATH", "USERNAME_DELIMITER"),
 }
 
 
@@ -289,16 +290,14 @@ def _plain(node: yaml.Node | None, above: frozenset[int]) -> Any:
 
 
 def _environment(octets: bytes) -> dict[str, str]:
-    """NAME=VALUE lines, as in a file for docker or systemd: comments, `export` and quotes are taken."""
+    """Their variables: NAME=VALUE lines as docker and systemd read them, or the environment of a compose file."""
     values = {}
     for line in octets.decode("utf-8-sig", "replace").splitlines():
-        found = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*", line)
-        if found:
-            value = found[2]
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-            values[found[1]] = value[1:-1] if quoted else value
+        found = _VARIABLE.fullmatch(line)
+        if found and found[1] in _VARIABLES:
+            values[found[1]] = found[2].strip("'\"")
     if not values:
-        raise CannotMigrate("holds no line NAME=VALUE; is it the right file?")
+        raise CannotMigrate("holds none of its variables, such as TLS_SOURCE; is it the right file?")
     return values
 
 
@@ -306,14 +305,6 @@ def _table(settings: Settings, name: str) -> Settings:
     """A mapping in it, an empty one where it is not one."""
     found = settings.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _quoted(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text and text.isdecimal() else default
 
 
 def _networks(blocks: Iterable[str]) -> list[str]:
@@ -325,6 +316,23 @@ def _networks(blocks: Iterable[str]) -> list[str]:
         except ValueError:
             found.append(block)
     return list(dict.fromkeys(found))
+
+
+def _text(settings: Settings, name: str) -> str:
+    """A string, taken out; empty where there is none."""
+    found = settings.pop(name, "")
+    return found if isinstance(found, str) else ""
+
+
+def _texts(settings: Settings, name: str) -> list[str]:
+    """A list of strings, taken out; one alone stands for a list."""
+    found = settings.pop(name, None)
+    elements = found if isinstance(found, list) else [found]
+    return list(dict.fromkeys(one for one in elements if isinstance(one, str) and one))
+
+
+def _is_true(settings: Settings, name: str) -> bool:
+    return _text(settings, name).lower() in ("true", "yes", "on")
 
 
 def _flat(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import stat
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.config import Config
 from relay.configfile import ConfigError, parse
@@ -198,6 +204,21 @@ def test_smtp_oauth_relay_without_files(tmp_path: Path, source: str, said: str) 
     assert said in notes
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services:\n  relay:\n    image: x\n    environment:\n      TLS_SOURCE: 'off' # dev\n      LOG_LEVEL: INFO\n",
+        'services:\n  relay:\n    environment:\n      - "TLS_SOURCE=off"\n      - LOG_LEVEL=info\n',
+        "export TLS_SOURCE='off'\nLOG_LEVEL = info\n",
+    ],
+    ids=["compose, a mapping", "compose, a list", "a shell's file"],
+)
+def test_smtp_oauth_relay_wherever_the_variables_stand(tmp_path: Path, text: str) -> None:
+    config, notes = become(tmp_path, "smtp-oauth-relay", text)
+    assert (config.tls.cert_file, config.log.level) == ("", "info")
+    assert len(notes.splitlines()) == 1
+
+
 # The command
 
 
@@ -206,7 +227,7 @@ def test_smtp_oauth_relay_without_files(tmp_path: Path, source: str, said: str) 
     [
         ("smtp2graph", "- a\n", "no mapping"),
         ("azuresmtpwithoauth", "a: 'S3CRET\n", "never closed"),
-        ("smtp-oauth-relay", "S3CRET\n", "no line NAME=VALUE"),
+        ("smtp-oauth-relay", "S3CRET\n", "none of its variables"),
     ],
 )
 def test_what_is_no_configuration(tmp_path: Path, program: str, text: str, said: str) -> None:
@@ -247,3 +268,27 @@ def test_the_command_says_what_is_left_to_do(tmp_path: Path) -> None:
     ended = run_once("migrate", "--from", "smtp2graph", tmp_path / "theirs.yml")
     assert (ended.returncode, "client_id: required value is missing" in ended.stderr) == (1, True)
     assert "flow: client_credentials" in ended.stdout
+
+
+# Whatever the file holds, it is read or refused in words
+
+
+THEIR_KEYS = re.findall(r"\w+", SMTP2GRAPH + SEED + "send receive certificate privateKeyPath secure rateLimit")
+trees = st.recursive(
+    st.text(max_size=8) | st.sampled_from(["true", "0", "25m", "{env: X}", "::1", "465"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(THEIR_KEYS), inner, max_size=6),
+    max_leaves=20,
+)
+
+
+@given(trees, st.sampled_from(["smtp2graph", "azuresmtpwithoauth", "smtp-oauth-relay"]))
+def test_nothing_in_a_file_is_a_traceback(tree: Any, program: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        theirs = Path(directory) / "theirs"
+        theirs.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        try:
+            made, _ = migrated(program, theirs)
+        except CannotMigrate:
+            return
+        with contextlib.suppress(ConfigError):
+            parse(made, name="ours", directory=Path(directory), environ={})
