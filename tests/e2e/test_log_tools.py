@@ -74,6 +74,18 @@ def test_fail2ban_sees_refused_logins(tmp_path: Path, upstream: Upstream, log_fo
     assert banned(relay.stdout_file) == ["127.0.0.1"] * (1 + len(HOSTILE))
 
 
+def test_fail2ban_reads_the_journals_form(tmp_path: Path) -> None:
+    """As fail2ban's systemd backend puts it: host and program before the line."""
+    lines = (
+        'WARNING auth_failed session=a client=192.0.2.1 user="x"',
+        '{"timestamp": "2026-11-26T12:00:00.123Z", "level": "warning", "event": "auth_failed", "session": "a", '
+        '"client": "2001:db8::1", "user": "x"}',
+    )
+    log = tmp_path / "log"
+    log.write_text("".join(f"2026-11-26T12:00:00.123Z host graph-smtp-relay[12]: {line}\n" for line in lines))
+    assert sorted(banned(log)) == ["192.0.2.1", "2001:db8::1"]
+
+
 def test_fail2ban_sees_what_the_relay_itself_turned_away(tmp_path: Path, upstream: Upstream) -> None:
     config = config_for(upstream, log_format="text", auth_limit={"failures": 1, "window": 3600})
     with RelayProcess(tmp_path, config) as relay:
