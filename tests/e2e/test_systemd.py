@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.e2e.conftest import need
+from tests.support.needed import need
 from tests.support.relay_process import PATIENCE_S, PROGRAM, RelayProcess, config_for, environment, wait_until
 from tests.support.sandbox_client import Upstream
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from relay.arguments import parser_of
-from tests.e2e.conftest import need
+from tests.support.needed import need
 from tests.support.relay_process import CHECKOUT, run_once
 
 MAN = sorted((CHECKOUT / "packaging" / "man").iterdir())

@@ -17,8 +17,8 @@ import yaml
 from relay.admin.live import Live
 from relay.admin.metrics import Metrics
 from relay.stats import Stats
-from tests.e2e.conftest import need
 from tests.support.clock import FakeClock
+from tests.support.needed import need
 from tests.support.relay_process import CHECKOUT
 
 PROMETHEUS = CHECKOUT / "packaging" / "prometheus"
