@@ -91,7 +91,6 @@ _OF_A_MESSAGE = dict.fromkeys(
 )
 _MESSAGE_EVENTS = frozenset(RESULTS)
 
-_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))  # of syslog(3)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
@@ -153,12 +152,14 @@ class TextLines(logging.Formatter):
 class _JournalLines(logging.Formatter):
     """Another one's lines, each with the priority in front that the journal takes off again (sd-daemon(3))."""
 
+    _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))  # of syslog(3)
+
     def __init__(self, lines: logging.Formatter) -> None:
         super().__init__()
         self._lines = lines
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        priority = next(number for level, number in self._PRIORITIES if record.levelno >= level)
         return "\n".join(f"<{priority}>{row}" for row in self._lines.format(record).split("\n"))
 
 
@@ -180,6 +181,15 @@ def _plain(value: Any) -> str:
         return value
     shown = json.dumps(value, ensure_ascii=False)
     return shown if shown.isprintable() else json.dumps(value)
+
+
+def _is_journal(stream: Any) -> bool:
+    """Whether systemd's journal reads it: $JOURNAL_STREAM alone may be inherited (systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, or no file at all
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _QuietFaults:
@@ -220,15 +230,6 @@ def open_handler(config: LogConfig) -> logging.Handler:
     if config.debug_client:
         handler.addFilter(_OneClient(_LEVELS[config.level], config.debug_client))
     return handler
-
-
-def _is_journal(stream: Any) -> bool:
-    """Whether systemd's journal reads it: $JOURNAL_STREAM alone may be inherited (systemd.exec(5))."""
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError, AttributeError):  # closed, or no file at all
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def set_up(config: LogConfig) -> None:
