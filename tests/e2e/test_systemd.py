@@ -19,7 +19,6 @@ from tests.support.needed import need
 from tests.support.relay_process import PATIENCE_S, PROGRAM, RelayProcess, config_for, environment, wait_until
 from tests.support.sandbox_client import Upstream
 
-
 LONG_S = 5 * PATIENCE_S  # a client may wait in the backlog for as long as the next relay takes to start
 
 
