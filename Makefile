@@ -7,7 +7,7 @@ CONSTRAINTS ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test lint format types check cover bench chaos fuzz docs clean
+.PHONY: help run test lint format types check cover bench chaos fuzz docs site clean
 
 SEED ?=
 CHAOS_ARGS ?=
@@ -51,8 +51,14 @@ fuzz: $(VENV)/developed ## feed random octets to the SMTP side for FUZZ_SECONDS
 chaos: $(VENV)/developed ## a thousand messages while everything fails; SEED=… repeats a run, CHAOS_ARGS=--short is for CI
 	$(BIN)/python tests/chaos/chaos.py $(addprefix --seed ,$(SEED)) $(CHAOS_ARGS)
 
-docs: $(VENV)/installed ## write conf/config.yaml and docs/configuration.md anew from the table of keys
+docs: $(VENV)/installed ## write what is made from the command line and the table of keys: conf/, docs/, man pages, completion
 	$(BIN)/python packaging/make_config_docs.py
+	$(BIN)/python packaging/make_command_docs.py
+
+site: $(VENV)/installed ## the documentation as a static site, in build/site; a broken link is an error
+	$(BIN)/python -m pip install --quiet 'mkdocs>=1.6' pymdown-extensions
+	$(BIN)/python packaging/make_site.py
+	$(BIN)/mkdocs build # not --quiet: warnings that are not logged are not counted
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -58,7 +58,7 @@ DOCS_HEAD = """\
 One YAML file: `--config FILE`, else `$GRAPH_SMTP_RELAY_CONFIG`, else `config.yaml` beside the program, else
 `/etc/graph-smtp-relay/config.yaml`. [`conf/minimal.yaml`](../conf/minimal.yaml) holds the three values that are
 needed, [`conf/config.yaml`](../conf/config.yaml) every key at its default, and
-[`conf/examples/`](../conf/examples) one file for each way of use.
+`conf/examples/` one file for each way of use.
 
 ## Rules
 

@@ -167,6 +167,7 @@ class Relay:
             self._clock,
         )
         gevent.spawn(janitor.run)
+        gevent.spawn(service.feed_watchdog, self._clock.sleep)
         gevent.spawn(self._look_upstream)
         addresses = self._server.addresses()
         for warning in config.warnings:

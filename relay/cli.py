@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import getpass
 import json
 import os
@@ -16,8 +17,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relay import __version__, configfile, logs
-from relay.arguments import SYSTEM_CONFIG, parser_of, seed_flags
+from relay import configfile, logs
+from relay.arguments import SYSTEM_CONFIG, VERSION, parser_of, seed_flags
 from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
         "service": lambda: _service(options, program),
         "send-test": lambda: _send_test(options, config_path()),
         "check": lambda: _check(options, config_path()),
-        "run": lambda: _run(config_path(), options.key_file),
+        "migrate": lambda: _migrate(options),
+        "run": lambda: _run(config_path(), options.key_file, getattr(options, "debug_session", None) or ""),
     }
     try:
         return commands[options.command or "run"]()
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
 
 
 def _version() -> int:
-    print(f"graph-smtp-relay {__version__}")
+    print(VERSION)
     return 0
 
 
@@ -81,9 +83,16 @@ def _config_path(options: argparse.Namespace, program: Path | None) -> Path:
                 "  2. enter three values from Entra ID (docs/entra-setup.md):  graph-smtp-relay init",
                 "  3. check it:  graph-smtp-relay check --online",
                 "  4. start it:  graph-smtp-relay run",
+                *(f"  every key, with its default: {example}" for example in _examples(program) if example.exists()),
             )
         )
     return SYSTEM_CONFIG
+
+
+def _examples(program: Path | None) -> tuple[Path, ...]:
+    """Where a configuration with every key may lie."""
+    beside = (program.parent / "conf" / "config.yaml",) if program is not None else ()
+    return (*beside, Path("/usr/share/doc/graph-smtp-relay/examples/config.yaml"))
 
 
 def _check(options: argparse.Namespace, path: Path) -> int:
@@ -178,6 +187,33 @@ def _init(options: argparse.Namespace, program: Path | None) -> int:
     return 0 if options.offline else _check_online(config)
 
 
+def _migrate(options: argparse.Namespace) -> int:
+    """1 where the new configuration wants something that only the administrator knows."""
+    from relay.migrate import CannotMigrate, migrated
+    from relay.setup import SetupFailed, write_new
+
+    try:
+        text, notes = migrated(options.program, options.path, options.mailbox)
+        if options.output:
+            write_new(options.output, text, "--output")
+    except (CannotMigrate, SetupFailed) as fault:
+        print(f"graph-smtp-relay: {fault}", file=sys.stderr)
+        return 2
+    if not options.output:
+        sys.stdout.write(text)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    name, directory = (str(options.output), options.output.parent) if options.output else ("output", Path())
+    try:
+        config = configfile.parse(text, name=name, directory=directory, environ=os.environ, key_file=options.key_file)
+    except ConfigError as faults:
+        print(f"to be mended by hand:\n{faults}", file=sys.stderr)
+        return 1
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
 def _service(options: argparse.Namespace, program: Path | None) -> int:
     from relay import serviceunit
 
@@ -196,16 +232,22 @@ def _mind_signals() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
-def _run(path: Path, key_file: str | None) -> int:
+def _run(path: Path, key_file: str | None, debug_client: str) -> int:
+    """debug_client: the address of --debug-session, or empty."""
+
+    def load() -> Config:
+        config = configfile.load(path, key_file=key_file)
+        return dataclasses.replace(config, log=dataclasses.replace(config.log, debug_client=debug_client))
+
     _mind_signals()
-    config = configfile.load(path, key_file=key_file)
+    config = load()
     if not _open_log(config):
         return 1
     from relay.app import Relay
     from relay.graph.errors import AppMisconfigured
 
     try:
-        relay = Relay(config, reload=lambda: configfile.load(path, key_file=key_file))
+        relay = Relay(config, reload=load)
     except AppMisconfigured as fault:
         raise ConfigError((f"{path}: {fault}",)) from None
     return _serve(relay)
@@ -261,6 +303,9 @@ def _tls_cert(options: argparse.Namespace) -> int:
     try:
         names = options.name or [socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"]
         cert_file, key_file = write_pair(options.dir, list(dict.fromkeys(names)), Clock().now())
+    except FileExistsError as fault:
+        print(f"graph-smtp-relay: {fault.filename}: is there already; move it away first", file=sys.stderr)
+        return 1
     except OSError as fault:
         print(f"graph-smtp-relay: {fault.filename}: {fault.strerror}", file=sys.stderr)
         return 1

@@ -128,6 +128,7 @@ class LogConfig:
     format: str = _key("log_format", "choice", "auto",
         "Form of a log line; auto is text on a terminal and JSON elsewhere.",
         choices=("auto", "text", "json"))
+    debug_client: str = ""  # run --debug-session: all lines of this client, whatever the level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -130,16 +131,48 @@ class JsonLines(JsonFormatter):
 class TextLines(logging.Formatter):
     """`time LEVEL event name=value …`; values that could be taken for something else are quoted as JSON strings.
 
-    A traceback follows, indented, so that no line of it looks like one of ours.
+    A traceback follows, indented, so that no line of it looks like one of ours. with_time: not where each line is
+    given its time by who keeps it.
     """
+
+    def __init__(self, *, with_time: bool = True) -> None:
+        super().__init__()
+        self._with_time = with_time
 
     def format(self, record: logging.LogRecord) -> str:
         facts = "".join(f" {name}={_plain(value)}" for name, value in _facts(record).items())
-        line = f"{_timestamp(record)} {record.levelname} {_plain(record.getMessage())}{facts}"
+        time = f"{_timestamp(record)} " if self._with_time else ""
+        line = f"{time}{record.levelname} {_plain(record.getMessage())}{facts}"
         if record.exc_info:
             rows = _traceback(record.exc_info[1]).splitlines()
             line += "".join(f"\n    {row if row.isprintable() else ascii(row)}" for row in rows)
         return line
+
+
+class _JournalLines(logging.Formatter):
+    """Another one's lines, each with the priority in front that the journal takes off again (sd-daemon(3))."""
+
+    _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))  # of syslog(3)
+
+    def __init__(self, lines: logging.Formatter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(number for level, number in self._PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{row}" for row in self._lines.format(record).split("\n"))
+
+
+class _OneClient(logging.Filter):
+    """Of our own lines, those of a level and above, and all of one client."""
+
+    def __init__(self, level: int, client: str) -> None:
+        super().__init__()
+        self._level = level
+        self._client = client
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= self._level or record.__dict__.get("client") == self._client
 
 
 def _plain(value: Any) -> str:
@@ -148,6 +181,15 @@ def _plain(value: Any) -> str:
         return value
     shown = json.dumps(value, ensure_ascii=False)
     return shown if shown.isprintable() else json.dumps(value)
+
+
+def _is_journal(stream: Any) -> bool:
+    """Whether systemd's journal reads it: $JOURNAL_STREAM alone may be inherited (systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, or no file at all
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _QuietFaults:
@@ -182,7 +224,11 @@ def open_handler(config: LogConfig) -> logging.Handler:
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         handler = _StreamHandler(sys.stdout)
     as_text = config.format == "text" or (config.format == "auto" and not config.path and sys.stdout.isatty())
-    handler.setFormatter(TextLines() if as_text else JsonLines(json_ensure_ascii=False))
+    in_journal = not config.path and _is_journal(sys.stdout)
+    lines = TextLines(with_time=not in_journal) if as_text else JsonLines(json_ensure_ascii=False)
+    handler.setFormatter(_JournalLines(lines) if in_journal else lines)
+    if config.debug_client:
+        handler.addFilter(_OneClient(_LEVELS[config.level], config.debug_client))
     return handler
 
 
@@ -202,4 +248,4 @@ def set_up(config: LogConfig) -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
     # msal logs an answer that is no JSON as a whole, with what may be a token in it; whatever it finds it raises too.
     logging.getLogger("msal").setLevel(logging.CRITICAL)
-    logging.getLogger("relay").setLevel(_LEVELS[config.level])
+    logging.getLogger("relay").setLevel(logging.DEBUG if config.debug_client else _LEVELS[config.level])

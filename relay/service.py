@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 _FIRST_FD = 3  # SD_LISTEN_FDS_START
 _IMPLICIT_TLS = "smtps"  # FileDescriptorName= of sockets on which TLS comes first
@@ -32,6 +32,22 @@ def notify(*states: str) -> bool:
 def notify_reloading() -> bool:
     """RELOADING=1, which has to carry the monotonic time (systemd 253); READY=1 ends it."""
     return notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+
+def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None:
+    """How often to say WATCHDOG=1, sd_watchdog_enabled(3): twice in the time allowed. None: nobody waits for it."""
+    allowed_us, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    if not allowed_us.isdecimal() or int(allowed_us) == 0 or pid not in ("", str(os.getpid())):
+        return None
+    return int(allowed_us) / 2_000_000
+
+
+def feed_watchdog(sleep: Callable[[float], None]) -> None:
+    """WATCHDOG=1 for as long as the event loop goes round; where it hangs, systemd notices the silence."""
+    every_s = watchdog_interval_s()
+    while every_s is not None:
+        notify("WATCHDOG=1")
+        sleep(every_s)
 
 
 def inherited_sockets(

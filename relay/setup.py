@@ -43,12 +43,22 @@ def collect(given: dict[str, str], ask: Callable[[str], str], ask_secretly: Call
 
 
 def write(path: Path, values: dict[str, str]) -> None:
+    """A new configuration file of these values. Raises SetupFailed."""
+    write_new(
+        path, _HEAD + yaml.safe_dump({"oauth2_config": values}, default_style="'", sort_keys=False, allow_unicode=True)
+    )
+
+
+def write_new(path: Path, text: str, option: str = "--config") -> None:
     """A new file with mode 0600, from the first octet on. Raises SetupFailed, also where there is one already."""
-    text = _HEAD + yaml.safe_dump({"oauth2_config": values}, default_style="'", sort_keys=False, allow_unicode=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise SetupFailed(f"{path}: is there already; remove it, or name another file with --config") from None
+        raise SetupFailed(f"{path}: is there already; remove it, or name another file with {option}") from None
+    except FileNotFoundError:
+        raise SetupFailed(
+            f"{path}: the directory {path.parent} is not there; make it, or name another file with {option}"
+        ) from None
     except OSError as fault:
         raise SetupFailed(f"{path}: cannot be written: {fault.strerror}") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

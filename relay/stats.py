@@ -98,6 +98,7 @@ class Service:
     recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
     answered: bool | None = None  # at the last request; None before the first
     asked_monotonic: float = 0.0
+    waited_s: float = 0.0  # of messages: for a turn, for mailbox_rate, between tries
 
 
 class Stats:
@@ -144,6 +145,7 @@ class Stats:
                 reason=_text(facts, "reason"),
             )
         )
+        self.services["graph"].waited_s += float(str(facts.get("waited_ms") or 0)) / 1000
         self.by_reply[result, reply] += 1
         self.sizes.add(size_bytes)
         self._this_minute().results[result] += 1

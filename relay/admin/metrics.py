@@ -20,6 +20,8 @@ from relay.stats import RESULTS, Histogram, Stats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "graph_smtp_relay_"
+# There from the start: Prometheus sees no increase in a counter that begins with 1.
+_ALARMING = ("action_needed", "auth_failed", "auth_limit", "auth_unavailable")
 
 
 class Metrics:
@@ -65,7 +67,7 @@ class _Collector(Collector):
             "What went wrong, by the event in the log; deferred and rejected too.",
             labels=("event",),
         )
-        for event, count in self._stats.events.items():
+        for event, count in (dict.fromkeys(_ALARMING, 0) | self._stats.events).items():
             events.add_metric((event,), count)
         yield events
 
@@ -79,6 +81,11 @@ class _Collector(Collector):
             for status, count in service.statuses.items():
                 requests.add_metric((name, status), count)
         yield requests
+        yield CounterMetricFamily(
+            f"{_PREFIX}throttled_seconds",
+            "How long messages waited, in all: for their turn, for mailbox_rate, and between tries.",
+            value=self._stats.services["graph"].waited_s,
+        )
         yield _histogram(
             f"{_PREFIX}upstream_request_duration_seconds",
             "Until the head of the answer, by service.",

@@ -69,7 +69,8 @@ def mail_page(mail: Mail) -> str:
     subject = escape(str(mail["subject"]))
     facts = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(str(mail[name]))}</dd>"
-        for name in ("at", "from", "to", "cc", "bcc", "mailbox")
+        for name in ("at", "from", "to", "cc", "bcc", "mailbox", "form")
+        if mail[name]
     )
     attached = [f"{name} ({kind}, {octets} octets)" for name, kind, octets in _attachments(mail)]
     number = escape(str(mail["number"]))
@@ -78,7 +79,10 @@ def mail_page(mail: Mail) -> str:
 {_HEAD}<title>{subject}</title>
 </head>
 <body>
-<header><h1>{subject}</h1><p><a href="/">back</a></p></header>
+<header>
+<h1>{subject or "(no subject)"}</h1>
+<p><a href="/">back</a> <a href="/mails/{number}/source">source</a></p>
+</header>
 <main class="mail">
 <dl>{facts}</dl>
 <ul>{_each("li", attached)}</ul>

@@ -58,7 +58,7 @@ def figures(stats: Stats, live: Live) -> list[tuple[str, str, str]]:
         ("in flight", size(live.inflight_bytes()), "octets of messages"),
         ("Graph latency", _latency(graph.recent_s), f"median; 95 %: {_latency(graph.recent_s, 95)}"),
         ("Entra ID latency", _latency(entra.recent_s), "median"),
-        ("throttled", str(graph.statuses["429"]), "answers 429 from Graph"),
+        ("throttled", str(graph.statuses["429"]), f"answers 429; {duration(graph.waited_s)} waited in all"),
         ("tokens", str(live.tokens()), "none yet" if age_s is None else f"newest {duration(age_s)} old"),
         (
             "client secret",

@@ -198,11 +198,13 @@ def _query(environ: dict[str, Any]) -> dict[str, str]:
 
 
 def _mail(mails: Sequence[Mail], path: str) -> _Answer:
-    """/mails/NUMBER, and /mails/NUMBER/html for the frame in it."""
+    """/mails/NUMBER; /mails/NUMBER/html for the frame in it, /mails/NUMBER/source for what Graph got."""
     number, _, part = path.removeprefix("/mails/").partition("/")
     found = next((mail for mail in mails if str(mail["number"]) == number), None)
-    if found is None or part not in ("", "html"):
+    if found is None or part not in ("", "html", "source"):
         return _Answer("no such mail\n", status=404)
+    if part == "source" and callable(source := found["source"]):
+        return _Answer(str(source()))
     if part:
         return _Answer(str(found["html"]), _HTML, csp=_MAIL_CSP)
     return _Answer(mail_page(found), _HTML)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from email import message_from_bytes
 from email.message import Message as MimeMessage
+from functools import partial
 from typing import Any
 
 from relay.sandbox.capture import Captured, json_attachments, mime_attachments
@@ -27,6 +29,7 @@ def _mail(number: int, captured: Captured) -> dict[str, Any]:
         "at": f"{captured.received_at:%Y-%m-%d %H:%M:%S}",
         "from": captured.sender,
         "mailbox": captured.mailbox,
+        "form": captured.form,
         "to": ", ".join(captured.to),
         "cc": ", ".join(captured.cc),
         "bcc": ", ".join(captured.bcc),
@@ -34,7 +37,15 @@ def _mail(number: int, captured: Captured) -> dict[str, Any]:
         "text": text,
         "html": html,
         "attachments": list(attachments),
+        "source": partial(_source, captured),  # asked for seldom, and it may be large
     }
+
+
+def _source(captured: Captured) -> str:
+    """What Graph got: the MIME form as it came, or the JSON form with one value a line."""
+    if captured.mime is not None:
+        return captured.mime.decode("utf-8", "replace")
+    return json.dumps(captured.message, indent=2, ensure_ascii=False)
 
 
 def _json_bodies(message: dict[str, Any]) -> tuple[str, str]:

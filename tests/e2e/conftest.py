@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ pytest.register_assert_rewrite(
     "tests.e2e.clients", "tests.e2e.matrix", "tests.e2e.mails", "tests.e2e.postfix", "tests.support.relay_process"
 )
 
-from tests.support.relay_process import RelayProcess, config_for  # noqa: E402 - after the line above
+from tests.support.needed import need as need  # noqa: E402 - after the line above
+from tests.support.relay_process import RelayProcess, config_for  # noqa: E402
 from tests.support.sandbox_client import Upstream  # noqa: E402
 
 _numbers = itertools.count(1)
@@ -80,13 +79,3 @@ def login() -> Login:
     """An account that no other test uses, so that no token or refusal of an earlier one is remembered."""
     number = next(_numbers)
     return Login(f"sender-{number}@example.com", f"password-{number}")
-
-
-def need(program: str | Path, package: str) -> None:
-    """Skip the test where the program is missing; fail it where GSR_REQUIRE_CLIENTS says that all must be there."""
-    if not program or shutil.which(program) or Path(program).is_dir():
-        return
-    reason = f"{program} is missing (Debian package {package})"
-    if os.environ.get("GSR_REQUIRE_CLIENTS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)

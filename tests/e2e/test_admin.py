@@ -190,3 +190,4 @@ def test_the_sandbox_shows_its_mails(tmp_path: Path) -> None:
         page = get(where)[1]
         assert '<a href="/mails/1">Geheim</a>' in page
         assert "you@example.org" in get(where, "/mails/1")[1]
+        assert json.loads(get(where, "/mails/1/source")[1])["subject"] == "Geheim"

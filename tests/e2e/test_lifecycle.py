@@ -97,6 +97,16 @@ def test_no_config_at_all(lone_program: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.skipif(SYSTEM_CONFIG.exists(), reason=f"this machine has a {SYSTEM_CONFIG}")
+def test_no_config_at_all_names_the_example() -> None:
+    ended = run_once(cwd=Path("/"))
+    assert f"every key, with its default: {CHECKOUT / 'conf' / 'config.yaml'}" in ended.stderr
+
+
+def test_the_version_is_said_either_way() -> None:
+    assert run_once("version").stdout == run_once("--version").stdout == f"graph-smtp-relay {__version__}\n"
+
+
 def test_config_from_the_environment_and_beside_the_program(lone_program: Path, tmp_path: Path) -> None:
     beside, named = tmp_path / "config.yaml", tmp_path / "named.yaml"
     beside.write_text(MINIMAL)

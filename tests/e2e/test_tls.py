@@ -507,7 +507,7 @@ def test_tls_cert_overwrites_nothing(tmp_path: Path) -> None:
     before = (tmp_path / "tls-key.pem").read_bytes()
     again = run_once("tls-cert", "--dir", tmp_path)
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == f"graph-smtp-relay: {tmp_path / 'tls-key.pem'}: File exists\n"
+    assert again.stderr == f"graph-smtp-relay: {tmp_path / 'tls-key.pem'}: is there already; move it away first\n"
     assert (tmp_path / "tls-key.pem").read_bytes() == before
     bad = run_once("tls-cert", "--dir", tmp_path / "none")
     assert (bad.returncode, len(bad.stderr.splitlines())) == (1, 1)

@@ -30,6 +30,7 @@ MAIL: Mail = {
     "at": "2026-03-01 12:00:00",
     "from": HOSTILE,
     "mailbox": "m@example.com",
+    "form": "json",
     "to": "a@example.com",
     "cc": "",
     "bcc": "",
@@ -37,6 +38,7 @@ MAIL: Mail = {
     "text": "</pre><script>alert(1)</script>",
     "html": "<script>alert(1)</script><p>Hello</p>",
     "attachments": [("<i>.pdf", "application/pdf", 3)],
+    "source": lambda: '{"subject": "<b>Subject</b>"}',
 }
 
 
@@ -332,6 +334,18 @@ def test_metrics_before_anything_happened(site: Site) -> None:
     assert not {"token_age_seconds", "secret_expiry_seconds"} & names
 
 
+def test_waiting_adds_up(site: Site) -> None:
+    for waited_ms in (1500, 0, 500):
+        site.stats.message("delivered", facts() | {"waited_ms": waited_ms})
+    assert metrics(site)["throttled_seconds_total", frozenset()] == 2.0
+    assert "answers 429; 2 s waited in all" in site.get().text
+
+
+def test_alarming_events_are_there_before_the_first(site: Site) -> None:
+    """Prometheus sees no increase in a counter that begins with 1."""
+    assert metrics(site)["events_total", frozenset({("event", "auth_unavailable")})] == 0
+
+
 def test_two_relays_in_one_process_do_not_mix(clock: FakeClock) -> None:
     first, second = Site(clock), Site(clock)
     first.stats.message("delivered", facts())
@@ -365,5 +379,9 @@ def test_a_caught_mail(clock: FakeClock) -> None:
     html = site.get("/mails/7/html")
     assert html.text == MAIL["html"]
     assert html.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none';")
+    source = site.get("/mails/7/source")
+    assert source.text == '{"subject": "<b>Subject</b>"}'
+    assert source.headers["Content-Type"].startswith("text/plain"), "and so no browser takes it for a page"
+    assert "cc" not in shown.words, "what is empty is not shown"
     for path in ("/mails/8", "/mails/", "/mails/7/other", "/mails/7/html/x"):
         assert site.get(path).status == 404

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from relay.arguments import parser_of, seed_flags
 from relay.logs import FIELDS
 from relay.smtp import reply as replies
 from relay.smtp.reply import Reply
@@ -110,3 +113,64 @@ def test_each_row_of_docs_rfc_names_a_test_or_a_reason() -> None:
     rows = [row for row in RFC.splitlines() if row.startswith("| §")]
     assert len(rows) >= 80
     assert [row for row in rows if not re.search(r"`[\w/]+(\.smtp|\.py::\w+)`|not (ours|here):", row)] == []
+
+
+# The site
+
+
+def test_the_site_has_every_page() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r": (\S+\.md)$", text, re.MULTILINE))
+    assert listed == {str(path.relative_to(ROOT)) for path in DOCS}
+
+
+# Commands
+
+
+def blocks(path: Path) -> Iterator[str]:
+    """The text of each block of shell commands, its indentation in a list taken away."""
+    for indent, text in re.findall(r"^( *)```sh\n(.*?)^ *```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        yield re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+
+
+OURS = re.compile(r"^(?:sudo )?(?:\S*python3? )?(?:\S*/)?(?:graph-smtp-relay|relay\.py)(?: +(.*))?$")
+
+
+def our_commands() -> Iterator[tuple[str, str, bool]]:
+    """File, arguments, and whether it is to be pasted; in a sentence capital words stand for something."""
+    for path in DOCS:
+        for text in blocks(path):
+            for line in text.replace("\\\n", " ").splitlines():
+                if found := OURS.match(line):
+                    yield path.name, found[1] or "", True
+        for span in re.findall(r"`(graph-smtp-relay [^`]+)`", path.read_text("utf-8")):
+            yield path.name, span.partition(" ")[2], False
+
+
+COMMANDS = sorted(set(our_commands()))
+
+
+def test_there_are_commands() -> None:
+    assert len([one for one in COMMANDS if one[2]]) >= 15
+
+
+@pytest.mark.parametrize(("name", "arguments", "to_paste"), COMMANDS)
+def test_each_command_is_one(name: str, arguments: str, to_paste: bool) -> None:
+    words = seed_flags(shlex.split(arguments, comments=True))
+    if to_paste:
+        assert parser_of().parse_args(words)
+        return
+    commands = next(action.choices for action in parser_of()._actions if action.dest == "command")
+    assert isinstance(commands, dict)
+    command, options = words[0], [word for word in words[1:] if word.startswith("--")]
+    assert command in commands or command in ("COMMAND", "--config"), name
+    for option in options if command in commands else ():
+        assert option in commands[command]._option_string_actions, f"{name}: {option}"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_the_shell_can_read_each_block(path: Path) -> None:
+    for text in blocks(path):
+        filled_in = re.sub(r"<[a-z ]+>", "x", text)
+        ended = subprocess.run(["sh", "-n"], input=filled_in, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, ""), text

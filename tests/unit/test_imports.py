@@ -18,7 +18,7 @@ RANKS = {
     2: "outcome health",
     3: "authentication delivery",
     4: "submission",
-    5: "app online sendtest setup",
+    5: "app online sendtest setup migrate",
     6: "cli",
     7: "bootstrap",
     8: "__main__",

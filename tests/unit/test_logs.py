@@ -290,6 +290,38 @@ def test_levels(output: Output, level: str, seen: int) -> None:
     assert len(output.lines) == seen
 
 
+def test_one_client_is_shown_in_full(output: Output) -> None:
+    output.take()
+    logs.set_up(LogConfig(level="warn", debug_client="192.0.2.1"))
+    for client in ("192.0.2.1", "192.0.2.11", None):
+        for level in (logging.DEBUG, logging.WARNING):
+            logging.getLogger("relay.test").log(level, "x", extra={"client": client})
+    seen = [(line["level"], line.get("client")) for line in map(json.loads, output.lines)]
+    assert seen == [
+        ("debug", "192.0.2.1"),
+        ("warning", "192.0.2.1"),
+        ("warning", "192.0.2.11"),
+        ("warning", None),
+    ]
+
+
+def test_each_line_of_a_traceback_has_its_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    with path.open("w", encoding="utf-8") as stream:
+        status = path.stat()
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        monkeypatch.setattr(sys, "stdout", stream)
+        logs.set_up(LogConfig(format="text"))
+        try:
+            raise ValueError
+        except ValueError:
+            logging.getLogger("relay.test").exception("session_fault")
+    rows = path.read_text("utf-8").splitlines()
+    assert rows[0] == "<3>ERROR session_fault"
+    assert len(rows) > 2
+    assert {row[:3] for row in rows} == {"<3>"}
+
+
 def test_libraries_are_quiet_at_debug(output: Output) -> None:
     """Their debug lines hold URLs, headers and forms."""
     output.take()
