@@ -30,6 +30,7 @@ KINDS = {
     "secret": "string, secret",
     "boolean": "true or false",
     "integer": "number",
+    "processes": "number or auto",
     "address": "HOST:PORT",
     "addresses": "HOST:PORT, or a list of them",
     "network": "network or address, or a list of them",
@@ -80,9 +81,9 @@ needed, [`conf/config.yaml`](../conf/config.yaml) every key at its default, and
 """
 
 
-def available_keys() -> tuple[Key, ...]:
-    """Those that may be used, in the order of the documentation: the seed's first."""
-    keys = {key.path: key for key in keys_of(Config) if key.available}
+def all_keys() -> tuple[Key, ...]:
+    """In the order of the documentation: the seed's first."""
+    keys = {key.path: key for key in keys_of(Config)}
     seed = [keys.pop(path) for path in SEED_KEYS]
     return (*seed, *keys.values())
 
@@ -120,7 +121,7 @@ def config_yaml() -> str:
     """conf/config.yaml. The required keys stand open, empty, and so does the line of their table."""
     lines = [f"{YAML_HEAD}\n"]
     group = ""
-    keys = available_keys()
+    keys = all_keys()
     tables = list(dict.fromkeys(key.path.rpartition(".")[0] for key in keys if "." in key.path))
     tables.append("")  # tables first, the required keys at the top
     for key in sorted(keys, key=lambda key: tables.index(key.path.rpartition(".")[0])):
@@ -137,7 +138,7 @@ def config_yaml() -> str:
 
 def configuration_md() -> str:
     """docs/configuration.md."""
-    keys = available_keys()
+    keys = all_keys()
     seed = [key for key in keys if key.path in SEED_KEYS]
     new = [key for key in keys if key.path not in SEED_KEYS]
     clouds = "".join(f"| `{name}` | `{entra}` | `{graph}` |\n" for name, (entra, graph) in CLOUDS.items())

@@ -113,7 +113,7 @@ def _warnings_of_secret(expires: str) -> tuple[str, ...]:
 
 
 def _check_online(config: Config, options: argparse.Namespace | None = None) -> int:
-    from relay.app import guard
+    from relay.greenlets import guard
     from relay.online import OnlineCheck
 
     login = _login(options) if options else None

@@ -34,6 +34,7 @@ Kind = Literal[
     "mailbox",  # local-part@domain
     "rate",  # NUMBER/min, or /s, /h
     "date",  # YYYY-MM-DD
+    "processes",  # a number, or auto: 0
     "table",  # a mapping of its own keys
     "tables",  # a list of such mappings
 ]
@@ -57,7 +58,6 @@ class Key:
     required: bool = False
     unless: str = ""  # not required where this key of the same table is given
     flows: tuple[str, ...] = ()  # required only with these values of flow, in the same table; none: with any
-    available: bool = True  # False: refused with "not available in this version"
 
 
 def _key(path: str, kind: Kind, default: Any, doc: str, **facts: Any) -> Any:
@@ -314,8 +314,8 @@ class AdminConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessConfig:
-    workers: int = _key("workers", "integer", 1,
-        "Processes; auto means one a core.", lowest=1, highest=256, available=False)
+    workers: int = _key("workers", "processes", 1,
+        "Processes that take mail; auto means one for each core that the service may use.", lowest=1, highest=256)
 
 
 # fmt: on

@@ -39,7 +39,6 @@ _ONLY_WITH = {  # keys that do nothing with other flows
     "default_mailbox": ("client_credentials", "managed_identity"),
     "allow_anonymous": ("password", "client_credentials", "managed_identity"),
 }
-_NOT_YET = "not available in this version"
 _MAX_OCTETS = 1 << 20  # of the file and of each {file:}; /dev/zero must not eat the memory
 
 
@@ -277,11 +276,8 @@ class _Reader:
                     values[name] = self.entry(child, keys[name], prefix + name, given, values)
                 continue
             below = {path.removeprefix(f"{name}."): key for path, key in keys.items() if path.startswith(f"{name}.")}
-            if any(key.available for key in below.values()):
-                inner = self.table(child, below, f"{prefix}{name}.", start)
-                values |= {f"{name}.{path}": value for path, value in inner.items()}
-            elif child is not None:
-                self.faults.append((start, f"{prefix}{name}: {_NOT_YET}"))
+            inner = self.table(child, below, f"{prefix}{name}.", start)
+            values |= {f"{name}.{path}": value for path, value in inner.items()}
         return {path: value for path, value in values.items() if value is not None}
 
     def names(self, node: yaml.MappingNode, prefix: str) -> dict[str, tuple[int, yaml.Node]]:
@@ -306,8 +302,8 @@ class _Reader:
         if place in _IGNORED:
             self.warn(place, _IGNORED[place])
             return
-        here = {path.partition(".")[0] for path, key in keys.items() if key.available}
-        elsewhere = [path for path, key in KEYS.items() if key.available and path.rpartition(".")[2] == name]
+        here = {path.partition(".")[0] for path in keys}
+        elsewhere = [path for path in KEYS if path.rpartition(".")[2] == name]
         close = [prefix + match for match in difflib.get_close_matches(name.lower(), here, n=1)]
         hint = "".join(f" (did you mean {path}?)" for path in (elsewhere or close)[:1])
         if elsewhere and "." not in elsewhere[0]:
@@ -316,9 +312,6 @@ class _Reader:
 
     def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Given, values: Values) -> Any:
         """The value of one key, None where the file says nothing. Raises BadValue."""
-        is_default = isinstance(node, yaml.ScalarNode) and node.value == str(key.default)
-        if node is not None and not key.available and not is_default:
-            raise BadValue(_NOT_YET)
         value = None if node is None or is_nothing(node) else self.value(node, key, place)
         if value is None and key.required and _needs(key, beside, values):
             raise BadValue("required value is missing")
@@ -326,7 +319,9 @@ class _Reader:
 
     def value(self, node: yaml.Node, key: Key, place: str) -> Any:
         match key.kind:
-            case "boolean" | "integer":
+            case "processes" if is_text(node) and node.value.lower() == "auto":
+                return 0
+            case "boolean" | "integer" | "processes":
                 return self.bare(node, key)
             case "table":
                 return self.branch(node, key.of, place)
@@ -347,9 +342,9 @@ class _Reader:
         text = node.value if is_text(node) else ""
         if key.kind == "boolean" and key.zero_is_default and text == "0":
             return None
-        value = configvalue.integer(text, key) if key.kind == "integer" else configvalue.boolean(text)
+        value = configvalue.boolean(text) if key.kind == "boolean" else configvalue.integer(text, key)
         if is_quoted(node):
-            raise BadValue(f"must be {'a number' if key.kind == 'integer' else 'true or false'}; remove the quotes")
+            raise BadValue(f"must be {'true or false' if key.kind == 'boolean' else 'a number'}; remove the quotes")
         return value
 
     def several(self, node: yaml.Node, key: Key, place: str) -> tuple[Any, ...] | None:

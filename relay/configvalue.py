@@ -69,7 +69,7 @@ def integer(text: str, key: Key) -> int | None:
     of_unit = f" of {key.unit}" if key.unit else ""
     number = _number(text.replace("_", ""))
     if number is None:
-        raise BadValue(f"must be a whole number{of_unit}")
+        raise BadValue(f"must be a whole number{of_unit}" + (" or auto" if key.kind == "processes" else ""))
     if (number == 0 and key.zero_is_default) or (number < 0 and key.negative_is_default):
         return None
     if key.lowest is not None and key.highest is not None and not key.lowest <= number <= key.highest:

@@ -23,16 +23,18 @@ class LoginLimit:
 
     def failed(self, address: str) -> None:
         """One more; the address that failed longest ago is forgotten when there are too many."""
-        key = _key(address)
-        times = deque(self._failures.pop(key, ()), self.limit.failures)  # anew, since a reload may change the limit
-        times.append(self._clock.monotonic())
+        self._count(key_of(address), self._clock.monotonic())
+
+    def _count(self, key: str, when: float) -> None:
+        times = deque(self._failures.pop(key, ()), maxlen=self.limit.failures)  # a reload may have changed the limit
+        times.append(when)
         self._failures[key] = times
         if len(self._failures) > _MOST_ADDRESSES:
             self._failures.popitem(last=False)
 
     def reached(self, address: str) -> bool:
         """Whether this address has used up its failures for now."""
-        times = self._failures.get(_key(address))
+        times = self._failures.get(key_of(address))
         if times is None or len(times) < self.limit.failures:
             return False
         return times[-self.limit.failures] > self._clock.monotonic() - self.limit.window_s
@@ -47,7 +49,8 @@ class LoginLimit:
             del self._failures[key]
 
 
-def _key(address: str) -> str:
+def key_of(address: str) -> str:
+    """What is counted together: one IPv4 address, or one customer's IPv6 network."""
     ip = ipaddress.ip_address(address)
     if ip.version == 4:
         return address

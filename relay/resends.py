@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from relay.clock import Clock, Deadline
 
@@ -47,13 +48,43 @@ class _Sending:
         return not self.settled.is_set() and self.gone()
 
 
+class Elsewhere(Protocol):
+    """The other processes of the same service: what is on its way there, and what all of them remember."""
+
+    @property
+    def key(self) -> bytes:
+        """By which all of them digest messages."""
+        ...
+
+    def begun(self, message_id: str, digest: bytes) -> None:
+        """It is on its way here."""
+        ...
+
+    def claim(self, digest: bytes, deadline: Deadline) -> str:
+        """The id under which another process delivered it before, or empty. Raises StillOnItsWay."""
+        ...
+
+    def ended(self, message_id: str) -> None:
+        """It is answered."""
+        ...
+
+    def lost(self, digest: bytes, delivered_as: str, until: float) -> None:
+        """Delivered, and the client does not know: for all to remember."""
+        ...
+
+    def purge(self) -> None:
+        """Forget what is older than ten minutes."""
+        ...
+
+
 class Resends:
     """The memory; one for the whole program, since a client may come back over a reload of the configuration."""
 
-    def __init__(self, clock: Clock, most: int = MOST_REMEMBERED) -> None:
+    def __init__(self, clock: Clock, most: int = MOST_REMEMBERED, elsewhere: Elsewhere | None = None) -> None:
         self._clock = clock
         self._most = most
-        self._key = os.urandom(32)
+        self._elsewhere = elsewhere
+        self._key = elsewhere.key if elsewhere else os.urandom(32)
         self._at_hand: dict[str, _Sending] = {}  # by message id: not answered yet, at most one a connection
         self._lost: OrderedDict[str, _Sending] = OrderedDict()  # delivered, and the client does not know; oldest first
         self._alike: dict[bytes, list[_Sending]] = {}  # by digest: what a re-send may repeat
@@ -68,15 +99,27 @@ class Resends:
         earlier = self._claim(sending.digest)
         self._at_hand[message_id] = sending
         self._alike.setdefault(sending.digest, []).append(sending)
-        if earlier is None:
-            return ""
+        if self._elsewhere is not None:
+            self._elsewhere.begun(message_id, sending.digest)
+        if earlier is not None:
+            sending.delivered_as = self._outcome(earlier, deadline)
+        elif self._elsewhere is not None:
+            sending.delivered_as = self._elsewhere.claim(sending.digest, deadline)
+        return sending.delivered_as
+
+    def claim(self, digest: bytes, deadline: Deadline) -> str | None:
+        """For a re-send that came to another process: as begin(), and None where nothing here awaits one."""
+        earlier = self._claim(digest)
+        return None if earlier is None else self._outcome(earlier, deadline)
+
+    def _outcome(self, earlier: _Sending, deadline: Deadline) -> str:
+        """The id under which it was delivered, once that is known, or empty. Raises StillOnItsWay."""
         try:
             if not earlier.settled.wait(deadline.remaining()):
                 raise StillOnItsWay
         except BaseException:
             self._give_back(earlier)
             raise
-        sending.delivered_as = earlier.delivered_as
         return earlier.delivered_as
 
     def settled(self, message_id: str, *, delivered: bool) -> None:
@@ -92,19 +135,32 @@ class Resends:
         sending = self._at_hand.pop(message_id, None)
         if sending is None:
             return False
+        is_lost = self._is_lost(sending, heard)
+        if self._elsewhere is not None:
+            self._elsewhere.ended(message_id)  # once it is remembered: whoever asks finds the one or the other
+        return is_lost
+
+    def _is_lost(self, sending: _Sending, heard: bool) -> bool:
+        """Whether its client does not know of its delivery, which is remembered then."""
         sending.gone = None  # it holds the connection
         if heard or not sending.delivered_as:
             self._forget(sending)
             return False
         sending.until = self._clock.monotonic() + REMEMBERED_S
         if sending in self._alike.get(sending.digest, ()):  # else its re-send is here already
-            self._lost[message_id] = sending
+            if self._elsewhere is None:
+                self._lost[sending.message_id] = sending
+            else:
+                self._forget(sending)
+                self._elsewhere.lost(sending.digest, sending.delivered_as, sending.until)
         while len(self._lost) > self._most:
             self._forget(next(iter(self._lost.values())))
         return True
 
     def purge(self) -> None:
         """Forget what is older than ten minutes; the janitor's task."""
+        if self._elsewhere is not None:
+            self._elsewhere.purge()
         now = self._clock.monotonic()
         for sending in [sending for sending in self._lost.values() if sending.until <= now]:
             self._forget(sending)

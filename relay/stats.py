@@ -88,6 +88,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def absorb(self, other: Histogram) -> None:
+        """Count what another one has counted."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
 
 @dataclass(slots=True)
 class Service:
@@ -99,6 +104,33 @@ class Service:
     answered: bool | None = None  # at the last request; None before the first
     asked_monotonic: float = 0.0
     waited_s: float = 0.0  # of messages: for a turn, for mailbox_rate, between tries
+
+    def absorb(self, other: Service) -> None:
+        """What another process has seen of it."""
+        self.statuses.update(other.statuses)
+        self.latency.absorb(other.latency)
+        self.recent_s.extend(other.recent_s)
+        if other.answered is not None and other.asked_monotonic >= self.asked_monotonic:
+            self.answered, self.asked_monotonic = other.answered, other.asked_monotonic
+
+
+def _services() -> dict[str, Service]:
+    return {"entra": Service(), "graph": Service()}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a worker has counted since it was last asked."""
+
+    messages: list[MessageRecord] = field(default_factory=list)
+    by_reply: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sizes: Histogram = field(default_factory=lambda: Histogram(SIZE_BOUNDS_BYTES))
+    services: dict[str, Service] = field(default_factory=_services)
+    events: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+    token_fault: str = ""
+    token_told_monotonic: float | None = None
+    token_fetched_monotonic: float | None = None
 
 
 class Stats:
@@ -112,10 +144,11 @@ class Stats:
         self.messages: deque[MessageRecord] = deque(maxlen=KEPT_MESSAGES)
         self.by_reply: Counter[tuple[str, str]] = Counter()  # (result, reply)
         self.sizes = Histogram(SIZE_BOUNDS_BYTES)
-        self.services = {"entra": Service(), "graph": Service()}
+        self.services = _services()
         self.events: Counter[str] = Counter()  # logins refused, connections turned away, and the like
         self.token_fault = ""  # advice, while the relay's own login or the app does not get a token
         self.token_fetched_monotonic: float | None = None
+        self._token_told_monotonic: float | None = None
         self._problems: OrderedDict[tuple[str, str, str], Problem] = OrderedDict()
         self._minutes: deque[Minute] = deque(maxlen=KEPT_MINUTES)
 
@@ -188,11 +221,62 @@ class Stats:
     def token_fetched(self) -> None:
         """Entra ID gave a token: the app and its secret are right."""
         self.token_fault = ""
-        self.token_fetched_monotonic = self._clock.monotonic()
+        self.token_fetched_monotonic = self._token_told_monotonic = self._clock.monotonic()
 
     def token_failed(self, advice: str) -> None:
         """Entra ID gave none, and that is not a device's fault."""
         self.token_fault = advice
+        self._token_told_monotonic = self._clock.monotonic()
+
+    # Over several processes: each hands on what it has counted, and one adds it up
+
+    def take(self) -> Tally:
+        """What was counted since the last call, which is forgotten here."""
+        tally = Tally(
+            list(self.messages),
+            self.by_reply,
+            self.sizes,
+            self.services,
+            self.events,
+            list(self._problems.values()),
+            self.token_fault,
+            self._token_told_monotonic,
+            self.token_fetched_monotonic,
+        )
+        self.messages.clear()
+        self.by_reply, self.events = Counter(), Counter()
+        self.sizes, self.services = Histogram(SIZE_BOUNDS_BYTES), _services()
+        self._problems.clear()
+        self._minutes.clear()
+        self._token_told_monotonic = None
+        return tally
+
+    def absorb(self, tally: Tally) -> None:
+        """Add what another process has counted just now."""
+        self.messages.extend(tally.messages)
+        self.by_reply.update(tally.by_reply)
+        for (result, _), count in tally.by_reply.items():
+            self._this_minute().results[result] += count
+        self.sizes.absorb(tally.sizes)
+        for name, service in tally.services.items():
+            self.services[name].absorb(service)
+        self.events.update(tally.events)
+        for problem in tally.problems:
+            self._absorb_problem(problem)
+        if tally.token_told_monotonic is not None and tally.token_told_monotonic > (self._token_told_monotonic or 0.0):
+            self.token_fault, self._token_told_monotonic = tally.token_fault, tally.token_told_monotonic
+        fetched = (self.token_fetched_monotonic, tally.token_fetched_monotonic)
+        self.token_fetched_monotonic = max((moment for moment in fetched if moment is not None), default=None)
+
+    def _absorb_problem(self, problem: Problem) -> None:
+        key = problem.event, problem.code, problem.advice
+        known = self._problems.pop(key, None)
+        if known is not None:
+            problem.times += known.times
+            problem.first = min(problem.first, known.first)
+        self._problems[key] = problem
+        if len(self._problems) > KEPT_PROBLEMS:
+            self._problems.popitem(last=False)
 
     # What can be told of it
 

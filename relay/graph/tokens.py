@@ -7,9 +7,10 @@ import hmac
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from relay.clock import Clock, Deadline
 from relay.credentials import Secret
@@ -38,11 +39,49 @@ class _Cached:
     usable_until: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class Refusal(NamedTuple):
+    """What Entra ID said, until a moment of the monotonic clock; lasted_s: for how long that is."""
+
     until: float
     lasted_s: float
     fault: TokenError
+
+
+class Siblings(Protocol):
+    """The token sources of other processes of the same service. Each has a cache of its own."""
+
+    @property
+    def digest_key(self) -> bytes:
+        """By which all of them digest passwords."""
+        ...
+
+    def turn(self, user: str, deadline: Deadline) -> AbstractContextManager[bool]:
+        """Inside of it no other process fetches a token for this user; False where that did not come in time."""
+        ...
+
+    def tell(self, user: str, digest: bytes, refusal: Refusal) -> None:
+        """A user's login was refused here."""
+        ...
+
+    def heard(self) -> Iterable[tuple[str, bytes, Refusal]]:
+        """What the others were told, and we not yet."""
+        ...
+
+
+class NoSiblings:
+    """There is one process."""
+
+    def __init__(self) -> None:
+        self.digest_key = os.urandom(32)
+
+    def turn(self, user: str, deadline: Deadline) -> AbstractContextManager[bool]:
+        return nullcontext(True)
+
+    def tell(self, user: str, digest: bytes, refusal: Refusal) -> None:
+        """There is nobody to be told."""
+
+    def heard(self) -> Iterable[tuple[str, bytes, Refusal]]:
+        return ()
 
 
 @dataclass(slots=True)
@@ -65,13 +104,19 @@ def usable_s(expires_in_s: float) -> float:
 class TokenSource:
     """The tokens of one flow, for as many users as there are."""
 
-    def __init__(self, acquire: Callable[[Credentials, float], Granted], clock: Clock) -> None:
+    def __init__(
+        self,
+        acquire: Callable[[Credentials, float], Granted],
+        clock: Clock,
+        siblings: Siblings | None = None,
+    ) -> None:
         """acquire: asks Entra ID with a login, within some seconds; see entra.py."""
         self._acquire = acquire
         self._clock = clock
-        self._digest_key = os.urandom(32)
+        self._siblings = siblings or NoSiblings()
+        self._digest_key = self._siblings.digest_key
         self._cached: dict[str, _Cached] = {}
-        self._refused: dict[tuple[str, bytes], _Refusal] = {}
+        self._refused: dict[tuple[str, bytes], Refusal] = {}
         self._flights: dict[str, _Flight] = {}
 
     def get(self, login: Credentials, deadline: Deadline) -> Secret:
@@ -149,7 +194,10 @@ class TokenSource:
             try:
                 if flight.failure is not None and flight.failures > failures:
                     raise _again(flight.failure)
-                yield flight
+                with self._siblings.turn(user, deadline) as ours:
+                    if not ours:
+                        raise TokenUnavailable("waited too long for another login of the same user")
+                    yield flight
             finally:
                 flight.lock.release()
         finally:
@@ -158,6 +206,7 @@ class TokenSource:
                 del self._flights[user]
 
     def _raise_if_refused(self, user: str, digest: bytes) -> None:
+        self._refused.update(((whose, of), refusal) for whose, of, refusal in self._siblings.heard())
         now = self._clock.monotonic()
         for refusal in (self._refused.get((user, digest)), self._refused.get((user, b""))):
             if refusal is not None and refusal.until > now:
@@ -195,7 +244,8 @@ class TokenSource:
 
     def _leave_alone(self, key: tuple[str, bytes], seconds: float, fault: TokenError) -> None:
         self._refused.pop(key, None)  # so that the one that was longest ago stands first
-        self._refused[key] = _Refusal(self._clock.monotonic() + seconds, seconds, _again(fault))
+        self._refused[key] = Refusal(self._clock.monotonic() + seconds, seconds, _again(fault))
+        self._siblings.tell(*key, self._refused[key])
         while len(self._refused) > MOST_REFUSALS:
             del self._refused[next(iter(self._refused))]
 

@@ -1,19 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""How many octets of messages may be held at a time, over all sessions (max_inflight_bytes)."""
+"""A bound for all sessions together: octets of messages held at a time (max_inflight_bytes), or connections."""
 
 from __future__ import annotations
 
 
 class Budget:
-    """A number of octets that reservations share."""
+    """A number of octets, or of connections, that many share."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.used = 0
+        self._used = 0
 
-    def has_room(self, octets: int) -> bool:
+    @property
+    def used(self) -> int:
+        """How much of it is taken now."""
+        return self._used
+
+    def has_room(self, wanted: int) -> bool:
         """Whether that many more would fit now."""
-        return self.used + octets <= self.limit
+        return self.used + wanted <= self.limit
+
+    def take(self, wanted: int) -> bool:
+        """Take that many more; False, and nothing taken, when there is no room."""
+        if not self.has_room(wanted):
+            return False
+        self._used += wanted
+        return True
+
+    def give_back(self, taken: int) -> None:
+        """What was taken is free again."""
+        self._used -= taken
 
     def reservation(self) -> Reservation:
         """An empty one, to grow with a message."""
@@ -31,13 +47,12 @@ class Reservation:
 
     def grow(self, octets: int) -> bool:
         """Take more; False, and nothing taken, when there is no room."""
-        if not self._budget.has_room(octets):
+        if not self._budget.take(octets):
             return False
-        self._budget.used += octets
         self._octets += octets
         return True
 
     def release(self) -> None:
         """Give all of it back."""
-        self._budget.used -= self._octets
+        self._budget.give_back(self._octets)
         self._octets = 0

@@ -23,6 +23,7 @@ from relay.config import ListenAddress
 from relay.identity import Client, new_id
 from relay.smtp import proxy
 from relay.smtp import reply as replies
+from relay.smtp.budget import Budget
 from relay.smtp.lineio import Disconnected, LineIO, set_no_delay, unmapped
 from relay.smtp.proxy import NotProxyProtocol
 from relay.smtp.reply import Reply
@@ -101,10 +102,12 @@ def _bind_advice(fault: BaseException, address: ListenAddress) -> str:
 class SmtpServer:
     """Accepts on all addresses; one greenlet a session, at most max_connections of them."""
 
-    def __init__(self, max_connections: int, door: Door) -> None:
-        self._max = max_connections
+    def __init__(self, places: Budget, door: Door, *, shares_listeners: bool = False) -> None:
+        """places: for connections. shares_listeners: with other processes, which are to have their part of them."""
+        self._places = places
         self._door = door
-        self._pool = Pool(max_connections + SPARE_PLACES)
+        self._pool = Pool(places.limit + SPARE_PLACES)
+        self._most_at_a_time = 1 if shares_listeners else None
         self._servers: list[StreamServer] = []
         self._sessions: set[Session] = set()
 
@@ -112,6 +115,8 @@ class SmtpServer:
         """Begin to accept on sockets that listen already."""
         for sock in sockets:
             server = StreamServer(sock, partial(self._handle, implicit_tls), spawn=self._pool)
+            if self._most_at_a_time is not None:
+                server.max_accept = self._most_at_a_time
             server.start()
             self._servers.append(server)
 
@@ -157,13 +162,16 @@ class SmtpServer:
             log.info("network_refused", extra=facts)
             self._door.turned_away("network_refused", facts)
             _turn_away(sock, replies.NETWORK_REFUSED, implicit_tls)
-        elif len(self._sessions) >= self._max:
+        elif not self._places.take(1):
             facts = _facts(client, reason="raise max_connections if they are wanted")
             log.warning("too_many_connections", extra=facts)
             self._door.turned_away("too_many_connections", facts)
             _turn_away(sock, replies.TOO_MANY_CONNECTIONS, implicit_tls)
         else:
-            self._serve(self._door.make_session(sock, client, implicit_tls))
+            try:
+                self._serve(self._door.make_session(sock, client, implicit_tls))
+            finally:
+                self._places.give_back(1)
 
     def _serve(self, session: Session) -> None:
         self._sessions.add(session)

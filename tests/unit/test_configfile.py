@@ -390,16 +390,9 @@ def test_aliases_and_merge_keys() -> None:
     assert (config.entra.client_id, config.access.fallback_password) == ("a", Secret("S3CRET"))
 
 
-# --- tables that a later version makes available
+# --- tables
 
 
-@pytest.fixture
-def all_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {path: dataclasses.replace(key, available=True) for path, key in configfile.KEYS.items()}
-    monkeypatch.setattr(configfile, "KEYS", keys)
-
-
-@pytest.mark.usefixtures("all_available")
 def test_tables() -> None:
     encoded = hash_password("S3CRET")
     config = read(
@@ -416,7 +409,6 @@ def test_tables() -> None:
     assert (config.admin.addr, config.entra.secret_expires) == (ListenAddress("127.0.0.1", 2527), "2027-01-31")
 
 
-@pytest.mark.usefixtures("all_available")
 def test_faults_in_tables() -> None:
     text = (
         f"{APP}users:\n  - {{username: s, password_hash: S3CRET, mailbox: s}}\n  - {{nonsense: 1}}\n  - S3CRET\n"
@@ -565,14 +557,12 @@ def faults_in(text: str, directory: Path) -> tuple[str, ...]:
     return caught.value.faults
 
 
-@pytest.mark.usefixtures("all_available")
 def test_a_certificate_goes_instead_of_a_secret(tmp_path: Path) -> None:
     (tmp_path / "app.pem").write_bytes(b"".join(make_pair(["app"], datetime.now(UTC))))
     text = "oauth2_config: {client_id: a, tenant_id: c, client_certificate: app.pem}\n"
     assert read(text, directory=tmp_path).entra.client_certificate == str(tmp_path / "app.pem")
 
 
-@pytest.mark.usefixtures("all_available")
 def test_no_repr_shows_a_secret() -> None:
     """Of the whole tree and of each branch, and in a traceback's usual form."""
     encoded = hash_password("S3CRET")
@@ -592,3 +582,14 @@ def test_no_repr_shows_a_secret() -> None:
 def test_secrets_are_not_pickled() -> None:
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(read(APP))
+
+
+def test_workers() -> None:
+    assert [
+        read(f"{APP}{line}").process.workers for line in ("", "workers: 1\n", "workers: 3\n", "workers: Auto\n")
+    ] == [
+        1,
+        1,
+        3,
+        0,
+    ]

@@ -15,18 +15,21 @@ RANKS = {
     0: "relay config credentials vault clock logs stats janitor identity clientcert service arguments",
     1: "configfile configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp message graph"
     " sandbox serviceunit",
-    2: "outcome health",
-    3: "authentication delivery",
+    2: "outcome health bounds listeners greenlets",
+    3: "authentication delivery workers",
     4: "submission",
-    5: "app online sendtest setup migrate",
-    6: "cli",
-    7: "bootstrap",
-    8: "__main__",
+    5: "generation",
+    6: "intake desk",
+    7: "app online sendtest setup migrate",
+    8: "supervisor",
+    9: "cli",
+    10: "bootstrap",
+    11: "__main__",
 }
 RANK_OF = {name: rank for rank, names in RANKS.items() for name in names.split()}
 # Files that make up one package although they lie in relay/ itself.
 FAMILIES = dict.fromkeys(("configfile", "configyaml", "configvalue", "configcrypt"), "config file")
-GEVENT = {"relay.bootstrap", "relay.app", "relay.smtp.server", "relay.admin.server", "relay.sandbox.server"}
+GEVENT = {"relay.bootstrap", "relay.greenlets", "relay.smtp.server", "relay.admin.server", "relay.sandbox.server"}
 # smtp/ is RFC 5321, message/ RFC 5322: the one sideways step that is allowed.
 SIDEWAYS = {("graph", "relay.message.model")}
 

@@ -63,11 +63,11 @@ def test_first_come_first_served() -> None:
             order.append(number)
 
     with ThreadPoolExecutor(10) as threads, lanes.turn(A, Deadline(Clock(), PATIENCE_S)):
-        lane = lanes._lanes[A]
+        lane = lanes._store._lanes[A]
         for number in range(10):
             threads.submit(request, number)
             arrived.acquire()
-            wait_for(lambda n=number: len(lane.gate._waiting) == n + 1)  # type: ignore[misc]
+            wait_for(lambda n=number: len(lane._waiting) == n + 1)  # type: ignore[misc]
     assert order == list(range(10))
 
 
@@ -190,7 +190,7 @@ def test_idle_mailboxes_are_forgotten() -> None:
     with scene.lanes.turn(B, scene.deadline()):
         scene.clock.advance(10)
         scene.lanes.purge()
-        assert set(scene.lanes._lanes) == {A, B}
+        assert set(scene.lanes._store._lanes) == {A, B}
     scene.clock.advance(1000)
     scene.lanes.purge()
-    assert not scene.lanes._lanes
+    assert not scene.lanes._store._lanes

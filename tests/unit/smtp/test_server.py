@@ -14,6 +14,7 @@ from gevent.event import Event
 from relay.clock import Clock, Deadline
 from relay.config import ListenAddress
 from relay.identity import Client, Identity
+from relay.smtp.budget import Budget
 from relay.smtp.envelope import Envelope
 from relay.smtp.lineio import LineIO
 from relay.smtp.reply import Reply
@@ -53,7 +54,7 @@ class Running:
 
     def _start(self, most: int, admits: bool) -> None:
         self.backend = BusyBackend()
-        self.server = SmtpServer(most, Door(lambda _: admits, lambda _: False, self._session))
+        self.server = SmtpServer(Budget(most), Door(lambda _: admits, lambda _: False, self._session))
         listener = listen(LOOPBACK)
         listener.setblocking(False)  # as a socket of gevent's is, which it would be in the patched program
         self.server.start([listener])

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""What the program needs of gevent besides its servers: bounded calls, threads for what computes, signals, forks."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.os import fork_gevent
+from gevent.threadpool import ThreadPool
+
+from relay.credentials import verify_password
+
+__all__ = ["Event", "Threads", "fork", "guard", "let_others_run", "on_signal", "spawn", "verify_in_thread"]
+
+_THREADS = 2  # for parsing large messages: they share one interpreter, more would only take turns
+
+
+@contextmanager
+def guard(seconds: float) -> Iterator[None]:
+    """Bounds a whole upstream call: HTTP timeouts count for each read anew. Raises TimeoutError."""
+    with gevent.Timeout(max(seconds, 0.001), TimeoutError("upstream call took too long")):
+        yield
+
+
+def verify_in_thread(password: str, encoded: str) -> bool:
+    """scrypt takes a core for some 50 ms: not on the event loop."""
+    return bool(gevent.get_hub().threadpool.apply(verify_password, (password, encoded)))
+
+
+class Threads:
+    """A few, for what takes long to compute."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPool(_THREADS)
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """What work gives, with the event loop going on meanwhile."""
+        return self._pool.apply(work)
+
+
+def on_signal(number: signal.Signals, act: Callable[[], None]) -> None:
+    """In a greenlet of its own."""
+    gevent.signal_handler(number, act)
+
+
+def let_others_run() -> None:
+    """Those that are waiting for their turn; then go on."""
+    gevent.sleep()
+
+
+def spawn(act: Callable[[], Any]) -> None:
+    gevent.spawn(act)
+
+
+def fork() -> int:
+    """os.fork(), with an event loop that the child can use. Only while nothing but the caller runs."""
+    return int(fork_gevent())
