@@ -79,13 +79,14 @@ class Relay:
         """HOST:PORT of the admin page; empty where it is off."""
         return self._admin_address
 
-    def run(self) -> None:
-        """Until SIGTERM or SIGINT; then drain."""
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; then drain. The exit code."""
         self._stop.wait()
         service.notify("STOPPING=1")
         self._intake.drain()
         self._desk.stop()
         log.info("stopped")
+        return 0
 
     def _start_admin(self, sock: socket.socket, config: Config) -> None:
         from relay.admin.live import Live  # most relays run without
@@ -123,6 +124,7 @@ class Relay:
         else:
             self._intake.take(new)
             log_reload(old, config)
+            log.info("reloaded")
             self._desk.take(config, new.upstream)
         service.notify("READY=1")
 
@@ -139,12 +141,11 @@ def log_start(config: Config, opened: listeners.Listeners) -> None:
 
 
 def log_reload(old: Config, new: Config) -> None:
-    """What the log says of a new configuration."""
+    """What the log says of a new configuration before it is taken."""
     for warning in new.warnings:
         log.warning("config", extra={"reason": warning})
     for name in _needs_restart(old, new):
         log.warning("restart_needed", extra={"reason": f"{name} changes only with a restart"})
-    log.info("reloaded")
 
 
 def log_reload_fault(fault: Exception) -> None:
@@ -153,10 +154,10 @@ def log_reload_fault(fault: Exception) -> None:
         log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
 
 
-def reopen_log(config: Config) -> None:
+def reopen_log(config: Config, worker: int = 0) -> None:
     """As it is configured."""
     try:
-        logs.set_up(config.log)
+        logs.set_up(config.log, worker)
     except OSError as fault:
         log.error("reload_failed", extra={"reason": f"the log file cannot be opened: {fault.strerror}"})
 

@@ -27,6 +27,7 @@ from relay.identity import Credentials
 
 if TYPE_CHECKING:
     from relay.app import Relay
+    from relay.supervisor import Supervisor
 
 
 def main(arguments: Sequence[str], program: Path | None) -> int:
@@ -246,11 +247,15 @@ def _run(path: Path, key_file: str | None, debug_client: str) -> int:
     from relay.app import Relay
     from relay.graph.errors import AppMisconfigured
 
+    workers = config.process.workers or len(os.sched_getaffinity(0))
     try:
-        relay = Relay(config, reload=load)
+        if workers == 1:
+            return _serve(Relay(config, load))
+        from relay.supervisor import Supervisor
+
+        return _serve(Supervisor(config, load, workers))
     except AppMisconfigured as fault:
         raise ConfigError((f"{path}: {fault}",)) from None
-    return _serve(relay)
 
 
 def _sandbox(options: argparse.Namespace) -> int:
@@ -285,7 +290,7 @@ def _sandbox(options: argparse.Namespace) -> int:
             upstream.stop()
 
 
-def _serve(relay: Relay, started: Callable[[list[str]], None] | None = None) -> int:
+def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | None = None) -> int:
     try:
         addresses = relay.start()
     except OSError as fault:
@@ -293,8 +298,7 @@ def _serve(relay: Relay, started: Callable[[list[str]], None] | None = None) -> 
         return 1
     if started is not None:
         started(addresses)
-    relay.run()
-    return 0
+    return relay.run()
 
 
 def _tls_cert(options: argparse.Namespace) -> int:

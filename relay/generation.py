@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from relay.graph.lanes import Lanes
 from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer
 from relay.graph.retry import RetryPolicy
-from relay.graph.tokens import Siblings, TokenSource
+from relay.graph.tokens import NoSiblings, Siblings, TokenSource
 from relay.greenlets import guard, verify_in_thread
 from relay.health import own_login, watched
 from relay.smtp import tls
@@ -95,15 +96,26 @@ def generation_of(
     return Generation(config, settings, accounts, upstream, mailer, large, lanes, submission)
 
 
+def check(config: Config) -> None:
+    """What generation_of() finds fault with, it raises: AppMisconfigured, OSError. Asks nobody."""
+    clock = Clock()
+    upstream_of(config, clock, Stats(clock), NoSiblings()).close()
+    _tls_context(config)
+
+
+def _tls_context(config: Config) -> ssl.SSLContext | None:
+    given = config.tls
+    return tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None
+
+
 def session_settings(config: Config, budget: Budget, stats: Stats) -> SessionSettings:
     """Raises OSError when certificate and key cannot be used."""
-    given = config.tls
     return SessionSettings(
         config.listen.hostname or socket.getfqdn(),
         config.limits.max_message_bytes,
         config.limits.max_recipients,
         budget=budget,
-        tls=tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None,
-        tls_for_auth=given.require_for_auth,
+        tls=_tls_context(config),
+        tls_for_auth=config.tls.require_for_auth,
         refused=stats.message,
     )

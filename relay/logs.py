@@ -67,6 +67,8 @@ FIELDS = (
     "sessions",
     "tls",
     "days_left",
+    "worker",
+    "pid",
 )
 
 # In JSON, the line of a message has these in any case, empty where there is nothing to say: a log is read by columns.
@@ -232,9 +234,14 @@ def open_handler(config: LogConfig) -> logging.Handler:
     return handler
 
 
-def set_up(config: LogConfig) -> None:
-    """Send our own events to the configured place, and warnings of the libraries with them. Raises OSError."""
+def set_up(config: LogConfig, worker: int = 0) -> None:
+    """Send our own events to the configured place, and warnings of the libraries with them. Raises OSError.
+
+    worker: the number that each line bears, of a process among several.
+    """
     handler = open_handler(config)
+    if worker:
+        handler.addFilter(lambda record: record.__dict__.update(worker=worker) is None)
     root = logging.getLogger()
     replaced = [old for old in root.handlers if isinstance(old, _QuietFaults)]
     root.addHandler(handler)

@@ -132,6 +132,11 @@ class Tally:
     token_told_monotonic: float | None = None
     token_fetched_monotonic: float | None = None
 
+    def __bool__(self) -> bool:
+        """Whether there is anything in it."""
+        asked = any(service.statuses for service in self.services.values())
+        return asked or bool(self.messages or self.events or self.token_told_monotonic)
+
 
 class Stats:
     """All of it. secret_expires: the day on which the client secret ends, if it was said."""

@@ -6,7 +6,8 @@ Nothing is counted here: each scrape reads what stats.py holds, through a regist
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -15,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from relay import __version__
-from relay.admin.live import Live
+from relay.admin.live import Live, WorkerState
 from relay.stats import RESULTS, Histogram, Stats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,6 +48,8 @@ class _Collector(Collector):
         yield from self._messages()
         yield from self._upstream()
         yield from self._gauges()
+        if self._live.workers is not None:
+            yield from _workers(self._live.workers())
 
     def _messages(self) -> Iterator[Metric]:
         messages = CounterMetricFamily(
@@ -110,6 +113,45 @@ class _Collector(Collector):
         build = GaugeMetricFamily(f"{_PREFIX}build_info", "Always 1; the version is a label.", labels=("version",))
         build.add_metric((__version__,), 1)
         yield build
+
+
+def _workers(workers: Sequence[WorkerState]) -> Iterator[Metric]:
+    up, connections, inflight = (
+        GaugeMetricFamily(f"{_PREFIX}worker_{name}", documentation, labels=("worker",))
+        for name, documentation in (
+            ("up", "1 while this worker runs, 0 between its death and the next start."),
+            ("connections", "SMTP connections of this worker."),
+            ("inflight_bytes", "Message octets being handled by this worker."),
+        )
+    )
+    messages, restarts = (
+        CounterMetricFamily(f"{_PREFIX}worker_{name}", documentation, labels=("worker",))
+        for name, documentation in (
+            ("messages", "Messages answered by this worker."),
+            ("restarts", "How often this worker has died and was replaced."),
+        )
+    )
+    for worker in workers:
+        label = (str(worker.number),)
+        up.add_metric(label, int(worker.pid > 0))
+        connections.add_metric(label, worker.connections)
+        inflight.add_metric(label, worker.inflight_bytes)
+        messages.add_metric(label, worker.messages)
+        restarts.add_metric(label, worker.restarts)
+    yield from (up, connections, inflight, messages, restarts)
+    yield from _processes(workers)
+
+
+def _processes(workers: Sequence[WorkerState]) -> Iterator[Metric]:
+    """What prometheus_client tells of a process, for each worker; without a prefix it is that of the desk."""
+    families: dict[str, Metric] = {}
+    for worker in workers:
+        for found in ProcessCollector(pid=partial(int, worker.pid), registry=None).collect() if worker.pid else ():
+            name = f"{_PREFIX}worker_{found.name}"
+            family = families.setdefault(name, Metric(name, f"{found.documentation} By worker.", found.type))
+            for sample in found.samples:
+                family.add_sample(f"{_PREFIX}worker_{sample.name}", {"worker": str(worker.number)}, sample.value)
+    yield from families.values()
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

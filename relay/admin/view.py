@@ -65,8 +65,17 @@ def figures(stats: Stats, live: Live) -> list[tuple[str, str, str]]:
             "unknown" if days is None else f"{days} days",
             "set secret_expires" if days is None else "left",
         ),
+        *_workers(live),
         ("up", duration(stats.uptime_s()), f"version {__version__}"),
     ]
+
+
+def _workers(live: Live) -> list[tuple[str, str, str]]:
+    if live.workers is None:
+        return []
+    workers = live.workers()
+    restarts = sum(worker.restarts for worker in workers)
+    return [("workers", str(sum(worker.pid > 0 for worker in workers)), f"of {len(workers)}; restarts: {restarts}")]
 
 
 def chart(stats: Stats) -> dict[str, Any]:

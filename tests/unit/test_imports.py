@@ -21,10 +21,11 @@ RANKS = {
     5: "generation",
     6: "intake desk",
     7: "app online sendtest setup migrate",
-    8: "supervisor",
-    9: "cli",
-    10: "bootstrap",
-    11: "__main__",
+    8: "members",
+    9: "supervisor",
+    10: "cli",
+    11: "bootstrap",
+    12: "__main__",
 }
 RANK_OF = {name: rank for rank, names in RANKS.items() for name in names.split()}
 # Files that make up one package although they lie in relay/ itself.

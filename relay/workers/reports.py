@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""What the workers have counted, on its way to the desk: now and then, and never message by message."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from relay.stats import Stats, Tally
+
+EVERY_S = 0.5
+_MESSAGES_AT_A_TIME = 20  # with five recipients each, they fit into a datagram
+_SEND_PATIENCE_S = 1.0
+_MOST_UNSENT = 100
+_LONGEST_REPORT = 1 << 20
+
+
+class Reports:
+    """Datagrams from all workers to one reader; made before the fork."""
+
+    def __init__(self) -> None:
+        self._read_from, self._written_to = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._written_to.settimeout(_SEND_PATIENCE_S)
+
+    def send(self, worker: int, tally: Tally) -> bool:
+        """False where nobody reads at the moment."""
+        try:
+            self._written_to.send(pickle.dumps((worker, tally)))
+        except OSError:
+            return False
+        return True
+
+    def read(self, absorb: Callable[[int, Tally], None]) -> None:
+        """Never returns."""
+        while True:
+            absorb(*pickle.loads(self._read_from.recv(_LONGEST_REPORT)))  # noqa: S301 - from our own workers
+
+
+class Reporter:
+    """One worker's side."""
+
+    def __init__(self, reports: Reports, worker: int, stats: Stats) -> None:
+        self._reports = reports
+        self._worker = worker
+        self._stats = stats
+        self._unsent: deque[Tally] = deque(maxlen=_MOST_UNSENT)
+
+    def report(self) -> None:
+        """Send what was counted since the last time; what cannot be sent waits for the next."""
+        tally = self._stats.take()
+        if tally:
+            messages, tally.messages = tally.messages, []
+            self._unsent.append(tally)
+            for start in range(0, len(messages), _MESSAGES_AT_A_TIME):
+                self._unsent.append(Tally(messages=messages[start : start + _MESSAGES_AT_A_TIME]))
+        while self._unsent and self._reports.send(self._worker, self._unsent[0]):
+            self._unsent.popleft()
