@@ -92,6 +92,7 @@ _OF_A_MESSAGE = dict.fromkeys(
     "",
 )
 _MESSAGE_EVENTS = frozenset(RESULTS)
+_LONGEST_LINE = 65536
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -212,7 +213,9 @@ class _StreamHandler(_QuietFaults, logging.StreamHandler[Any]):
 
 
 class _FileHandler(_QuietFaults, logging.FileHandler):
-    pass
+    def _open(self) -> io.TextIOWrapper:
+        """For appending; a line goes in one write, since several processes may append to one file."""
+        return open(self.baseFilename, "a", _LONGEST_LINE, self.encoding, self.errors)
 
 
 def open_handler(config: LogConfig) -> logging.Handler:

@@ -45,10 +45,20 @@ class Inboxes:
         with suppress(OSError):
             os.write(self._pairs[worker][1].fileno(), b'["wake"]')
 
-    def receive(self, worker: int) -> Letter:
-        """The next letter; waits for it."""
-        letter: Letter = json.loads(self._pairs[worker][0].recv(_LONGEST_LETTER))
+    def receive(self, worker: int) -> Letter | None:
+        """The next letter; waits for it. None once this inbox is closed."""
+        octets = self._pairs[worker][0].recv(_LONGEST_LETTER)
+        letter: Letter | None = json.loads(octets) if octets else None
         return letter
+
+    def close(self, worker: int) -> None:
+        """There will be no more letters for it: its reader ends."""
+        self._pairs[worker][0].shutdown(socket.SHUT_RDWR)
+
+    def close_all(self) -> None:
+        for pair in self._pairs:
+            for sock in pair:
+                sock.close()
 
 
 class Post:
@@ -64,9 +74,9 @@ class Post:
         self._readers[word] = reader
 
     def run(self) -> None:
-        """Never returns."""
-        while True:
-            word, *rest = self._inboxes.receive(self._worker)
+        """Until the inbox is closed."""
+        while (letter := self._inboxes.receive(self._worker)) is not None:
+            word, *rest = letter
             try:
                 self._readers[word](*rest)
             except Exception:  # a fault of one letter must not keep the next ones away
