@@ -10,6 +10,7 @@ SEED=… repeats the schedule.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import select
@@ -96,13 +97,15 @@ class Fate:
 class Stage:
     """The upstream, the relay of the moment, and what is to happen at which message."""
 
-    def __init__(self, seed: int, messages: int, upstream: Upstream, directory: Path) -> None:
+    def __init__(self, seed: int, messages: int, upstream: Upstream, directory: Path, workers: int) -> None:
         draw = random.Random(seed)
+        self._draw = draw
         self._upstream = upstream
         self._directory = directory
         self._lock = threading.Lock()
         self._config = config_for(
             upstream,
+            workers=workers,
             log_level="info",
             shutdown_timeout=40,
             submit_timeout=20,
@@ -113,7 +116,7 @@ class Stage:
             ambiguous_outcome="give_up" if seed % 5 == 0 else "retry",
         )
         self._faults = sorted(((draw.randrange(messages), draw_fault(draw)) for _ in range(messages // 3)), key=at)
-        ends = [signal.SIGTERM, signal.SIGKILL] * max(1, messages // 1000)
+        ends = [signal.SIGTERM, *[signal.SIGKILL] * workers] * max(1, messages // 1000)
         self._ends = sorted(((draw.randrange(messages // 10, messages), end) for end in ends), key=at)
         self._started = 0
         self.relays: list[RelayProcess] = []
@@ -144,7 +147,11 @@ class Stage:
 
     def _end(self, number: signal.Signals) -> None:
         old = self.relays[-1]
-        if number is signal.SIGKILL:
+        workers = {line["worker"]: line["pid"] for line in old.events("worker_started")}
+        if number is signal.SIGKILL and workers:  # one of them, and the service goes on
+            self.killed.add(len(self.relays) - 1)
+            os.kill(workers[self._draw.choice(sorted(workers))], signal.SIGKILL)
+        elif number is signal.SIGKILL:
             self.killed.add(len(self.relays) - 1)
             old.signal(number)
             old.wait()
@@ -301,7 +308,7 @@ def judge(fates: list[Fate], stage: Stage, arrivals: Counter[int]) -> Report:  #
     )
 
 
-def run(seed: int, messages: int, clients: int) -> Report:
+def run(seed: int, messages: int, clients: int, workers: int = 1) -> Report:
     draw = random.Random(seed)
     fates = [
         Fate(number, draw.random() < 0.04, draw.choice((0.0, 0.01, 0.2)) if draw.random() < 0.15 else None)
@@ -312,7 +319,7 @@ def run(seed: int, messages: int, clients: int) -> Report:
         tempfile.TemporaryDirectory(prefix="chaos-") as directory,
         Upstream(Path(directory), permissions=permissions) as upstream,
     ):
-        stage = Stage(seed, messages, upstream, Path(directory))
+        stage = Stage(seed, messages, upstream, Path(directory), workers)
         try:
             with ThreadPoolExecutor(clients) as threads:
                 crews = [Client(seed * 1000 + n, stage, fates[n::clients]) for n in range(clients)]
@@ -333,6 +340,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--runs", type=int, default=1, help="with this seed and the next ones")
+    parser.add_argument("--workers", type=int, default=1, help="of the relay; with several, workers are killed")
     parser.add_argument("--short", action="store_true", help="a small run, for CI")
     options = parser.parse_args()
     if options.short:
@@ -342,7 +350,7 @@ def main() -> int:
     for seed in range(first, first + options.runs):
         start = time.monotonic()
         print(f"SEED={seed}: {options.messages} messages, {options.clients} clients", flush=True)
-        report = run(seed, options.messages, options.clients)
+        report = run(seed, options.messages, options.clients, options.workers)
         figures = ", ".join(f"{name}: {figure}" for name, figure in report.figures.items())
         print(f"  {figures}; {time.monotonic() - start:.0f} s", flush=True)
         for fault in report.faults:

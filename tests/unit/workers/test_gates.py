@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -198,10 +199,7 @@ def test_one_at_a_time(scene: Scene) -> None:
             assert not theirs
         with one_at_a_time(other, "you@example.com", Deadline(Clock(), LONG_S)) as theirs:
             assert theirs
-    with (
-        pytest.raises(ZeroDivisionError),
-        one_at_a_time(other, "me@example.com", Deadline(Clock(), LONG_S)) as theirs,
-    ):
+    with suppress(ZeroDivisionError), one_at_a_time(other, "me@example.com", Deadline(Clock(), LONG_S)) as theirs:
         assert theirs
         raise ZeroDivisionError
     with one_at_a_time(mine, "me@example.com", Deadline(Clock(), 0.01)) as ours:
