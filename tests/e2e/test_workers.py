@@ -215,11 +215,16 @@ def test_a_wrong_password_is_asked_for_once(tmp_path: Path, upstream: Upstream) 
 
 
 def test_one_fetch_at_a_time_for_one_user(tmp_path: Path, upstream: Upstream) -> None:
-    upstream.fault(kind="token", user=SENDER, delay_s=0.2, count=-1)
+    """The others wait for its outcome, in whatever worker: one wrong password of many devices is one failure."""
     with service(tmp_path, upstream, 3) as relay, ThreadPoolExecutor(9) as threads:
         clients = [one_at(relay, worker) for worker in (1, 2, 3) for _ in range(3)]
-        list(threads.map(lambda client: client.login(SENDER, "x"), clients))
-        assert upstream.stats()["max_concurrent"].get("", 1) == 1
+        upstream.fault(kind="token", hold=True, count=-1)
+        wrong = "PLAIN AG1lQGV4YW1wbGUuY29tAHdyb25n"  # me@example.com, wrong
+        answers = [threads.submit(client.docmd, "AUTH", wrong) for client in clients]
+        wait_until(lambda: len(relay.events("smtp_command", command="AUTH")) == 9, "all logins")
+        upstream.release()
+        assert [answer.result()[0] for answer in answers] == [535] * 9
+        assert sum(upstream.stats()["requests"]["token"].values()) == 1
         for client in clients:
             client.quit()
 
@@ -233,12 +238,16 @@ def upstream_settings() -> dict[str, Any]:
 @pytest.mark.parametrize("workers", [2, 3])
 def test_mailbox_concurrency_over_all_workers(tmp_path: Path, upstream: Upstream, workers: int) -> None:
     """The sandbox answers 429 to a fifth request at a time, as Graph does."""
-    upstream.fault(kind="sendMail", delay_s=0.1, count=-1)
+    upstream.fault(kind="sendMail", hold=True, count=-1)
     with service(tmp_path, upstream, workers) as relay, ThreadPoolExecutor(18) as threads:
         clients = [one_at(relay, 1 + number % workers) for number in range(18)]
         for client in clients:
             client.login(SENDER, "x")
-        assert set(threads.map(submit, clients)) == {"250 2.0.0"}
+        answers = [threads.submit(submit, client) for client in clients]
+        wait_until(lambda: len(relay.events("smtp_reply", reply="354")) == 18, "all messages")
+        wait_until(lambda: upstream.stats()["max_concurrent"].get(SENDER) == 4, "all places to be taken")
+        upstream.release()
+        assert {answer.result() for answer in answers} == {"250 2.0.0"}
         assert upstream.stats()["max_concurrent"][SENDER] == 4
         assert not relay.events("graph_retry")
         for client in clients:
@@ -312,8 +321,9 @@ def in_flight(client: smtplib.SMTP, octets: int) -> bool:
 
 
 def hang_up(client: smtplib.SMTP, upstream: Upstream) -> None:
-    """Send a message and close while Graph is being called."""
+    """Send a message and close while Graph is being called, which answers after upstream.release()."""
     client.login(SENDER, "x")
+    upstream.fault(kind="sendMail", hold=True)
     start(client)
     wait_until(lambda: upstream.stats()["max_concurrent"].get(SENDER), "the request")
     client.close()
@@ -323,8 +333,8 @@ def hang_up(client: smtplib.SMTP, upstream: Upstream) -> None:
 def test_a_resend_to_another_worker(tmp_path: Path, upstream: Upstream, killed: bool) -> None:
     """Also when the worker that has delivered it is no more."""
     with service(tmp_path, upstream) as relay:
-        upstream.fault(kind="sendMail", delay_s=0.3)
         hang_up(one_at(relay, 1), upstream)
+        upstream.release()
         first = relay.wait_for("client_hung_up")["message_id"]
         if killed:
             kill(relay, 1)
@@ -339,12 +349,14 @@ def test_a_resend_to_another_worker(tmp_path: Path, upstream: Upstream, killed: 
 
 
 def test_a_resend_while_the_first_is_on_its_way_on_another_worker(tmp_path: Path, upstream: Upstream) -> None:
-    with service(tmp_path, upstream) as relay:
+    with service(tmp_path, upstream) as relay, ThreadPoolExecutor(1) as threads:
         client = one_at(relay, 2)
         client.login(SENDER, "x")
-        upstream.fault(kind="sendMail", delay_s=1.0)
         hang_up(one_at(relay, 1), upstream)
-        assert submit(client) == "250 2.0.0"
+        resend = threads.submit(submit, client)
+        relay.wait_for("smtp_reply", worker=2, reply="354")
+        upstream.release()
+        assert resend.result() == "250 2.0.0"
         (first,) = relay.events("delivered", worker=1)
         assert relay.wait_for("delivered", worker=2)["resend_of"] == first["message_id"]
         assert len(upstream.messages()) == 1
@@ -356,8 +368,11 @@ def test_the_same_message_on_purpose_on_two_workers(tmp_path: Path, upstream: Up
         clients = [one_at(relay, worker) for worker in (1, 2)]
         for client in clients:
             client.login(SENDER, "x")
-        upstream.fault(kind="sendMail", delay_s=0.3, count=2)
-        assert list(threads.map(submit, clients)) == ["250 2.0.0"] * 2
+        upstream.fault(kind="sendMail", hold=True, count=2)
+        answers = [threads.submit(submit, client) for client in clients]
+        wait_until(lambda: upstream.stats()["max_concurrent"].get(SENDER) == 2, "both requests")
+        upstream.release()
+        assert [answer.result() for answer in answers] == ["250 2.0.0"] * 2
         assert len(upstream.messages()) == 2
         for client in clients:
             client.quit()
@@ -442,11 +457,13 @@ def test_the_parent_dies(tmp_path: Path, upstream: Upstream) -> None:
     with service(tmp_path, upstream) as relay:
         client = one_at(relay, 1)
         client.login(SENDER, "x")
-        upstream.fault(kind="sendMail", delay_s=0.5)
+        upstream.fault(kind="sendMail", hold=True)
         start(client)
         wait_until(lambda: upstream.stats()["max_concurrent"].get(SENDER), "the request")
         relay.process.kill()
         relay.process.wait()
+        wait_until(lambda: all(relay.events("parent_gone", worker=worker) for worker in (1, 2)), "both to notice")
+        upstream.release()
         assert client.getreply()[0] == 250
         assert client.getreply()[0] == 421
         client.close()
@@ -530,7 +547,7 @@ def test_drain(tmp_path: Path, upstream: Upstream, number: signal.Signals) -> No
         busy = [one_at(relay, worker) for worker in (1, 2)]
         for client in busy:
             client.login(SENDER, "x")
-        upstream.fault(kind="sendMail", delay_s=0.7, count=2)
+        upstream.fault(kind="sendMail", hold=True, count=2)
         answers = [threads.submit(submit, client) for client in busy]
         wait_until(lambda: upstream.stats()["max_concurrent"].get(SENDER) == 2, "the requests in flight")
         relay.signal(number)
@@ -538,6 +555,7 @@ def test_drain(tmp_path: Path, upstream: Upstream, number: signal.Signals) -> No
             code, text = client.getreply()
             assert (code, text.split()[0]) == (421, b"4.3.2")
             client.close()
+        upstream.release()
         assert [answer.result() for answer in answers] == ["250 2.0.0"] * 2
         for client in busy:
             code, text = client.getreply()
