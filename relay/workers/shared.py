@@ -27,6 +27,7 @@ from relay.workers.siblings import TokenSiblings
 
 _ROWS = 4096  # for mailboxes that rest or are paced, beside those that are in use
 _STATUS_OCTETS = 1024
+_PIECE = 1 << 16  # of a message, as it comes in
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Shared:
         return SharedBudget(config.limits.max_connections, self._connections, member, self._connections_lock)
 
     def inflight(self, config: Config, member: int) -> SharedBudget:
-        return SharedBudget(config.limits.max_inflight_bytes, self._inflight, member, self._inflight_lock)
+        return SharedBudget(config.limits.max_inflight_bytes, self._inflight, member, self._inflight_lock, _PIECE)
 
     def connections_of(self, member: int) -> int:
         return int(self._connections[member])
