@@ -34,6 +34,7 @@ STEADY_S = 60.0  # a process that lived that long is started again at once
 LONGEST_DELAY_S = 60.0
 _KILL_AFTER_S = 20.0  # beyond shutdown_timeout: sessions are told, and drafts deleted, meanwhile
 _SIGNALS = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1))
+_FORK_AGAIN_S = 10.0
 _LONG_S = 3600.0
 
 
@@ -55,7 +56,8 @@ class Supervisor:
         """Raises AppMisconfigured, OSError: the configuration cannot be used."""
         # From now on signals wait until we ask for them; a child hears them once it can act on them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for number in (signal.SIGHUP, signal.SIGCHLD):  # may have been ignored: for us, or by whoever has started us
+            signal.signal(number, signal.SIG_DFL)
         self._pid = os.getpid()
         self._clock = Clock()
         self._config = config
@@ -85,16 +87,22 @@ class Supervisor:
         """Until SIGTERM or SIGINT, and until all have drained; the exit code."""
         while not self._stopping or any(member.pid for member in self._members):
             found = signal.sigtimedwait(_SIGNALS, self._patience_s())
-            number = found.si_signo if found is not None else 0
-            if number in (signal.SIGTERM, signal.SIGINT):
-                self._stop(signal.Signals(number).name)
-            elif number == signal.SIGHUP and not self._stopping:
-                self._on_reload()
-            self._bury()
-            self._note_progress()
-            self._start_due()
+            try:
+                self._act(found.si_signo if found is not None else 0)
+            except Exception:  # a bug must not leave the workers alone
+                log.exception("supervisor_fault")
         log.info("stopped")
         return self._code
+
+    def _act(self, number: int) -> None:
+        """Whatever there is to do behind a signal, or at a moment that has come; signals of one kind come as one."""
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop(signal.Signals(number).name)
+        elif number == signal.SIGHUP and not self._stopping:
+            self._on_reload()
+        self._bury()
+        self._note_progress()
+        self._start_due()
 
     def _fork(self, member: _Member) -> None:
         member.began, member.due = self._clock.monotonic(), None
@@ -191,7 +199,11 @@ class Supervisor:
     def _start_due(self) -> None:
         for member in self._members:
             if member.due is not None and member.due <= self._clock.monotonic() and not self._stopping:
-                self._fork(member)
+                try:
+                    self._fork(member)
+                except OSError as fault:  # no memory, or too many processes: later, perhaps
+                    member.due = self._clock.monotonic() + _FORK_AGAIN_S
+                    log.error("worker_ended", extra=self._facts(member, f"cannot be started: {fault.strerror}"))
 
     def _note_progress(self) -> None:
         """A child has said that it is up, or has taken a configuration, or that there is a new status."""

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import socket
 from collections import deque
 from collections.abc import Callable
 
 from relay.stats import Stats, Tally
+
+log = logging.getLogger(__name__)
 
 EVERY_S = 0.5
 _MESSAGES_AT_A_TIME = 20  # with five recipients each, they fit into a datagram
@@ -35,7 +38,11 @@ class Reports:
     def read(self, absorb: Callable[[int, Tally], None]) -> None:
         """Never returns."""
         while True:
-            absorb(*pickle.loads(self._read_from.recv(_LONGEST_REPORT)))  # noqa: S301 - from our own workers
+            report = self._read_from.recv(_LONGEST_REPORT)
+            try:
+                absorb(*pickle.loads(report))  # noqa: S301 - from our own workers
+            except Exception:  # a fault of one report must not keep the next ones away
+                log.exception("worker_fault", extra={"task": "report"})
 
 
 class Reporter:

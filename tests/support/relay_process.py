@@ -35,7 +35,7 @@ _LOOK_AGAIN_S = 0.01
 # What would send the relay elsewhere than the test wants.
 _NOT_INHERITED = frozenset(("GRAPH_SMTP_RELAY_CONFIG", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
 _LISTENING = re.compile(r'listening(?: address=|", "address": ")([^"\s]+:\d+)')
-_FAULTS = frozenset(("session_fault", "submission_fault", "janitor_task_failed"))
+_FAULTS = frozenset(("session_fault", "submission_fault", "janitor_task_failed", "worker_fault", "supervisor_fault"))
 
 
 def config_for(upstream: Upstream, **keys: Any) -> dict[str, Any]:
