@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import timedelta
 from typing import Any
 
@@ -146,3 +147,59 @@ def test_a_token_grows_old(stats: Stats, clock: FakeClock) -> None:
     stats.token_fetched()
     clock.advance(90)
     assert stats.token_age_s() == 90
+
+
+# Over several processes
+
+
+def test_what_workers_counted_adds_up(clock: FakeClock) -> None:
+    workers, whole = [Stats(clock), Stats(clock)], Stats(clock)
+    for round_ in range(2):
+        for number, worker in enumerate(workers):
+            worker.message("delivered", {"reply": "250 2.0.0", "size_bytes": 1000, "message_id": f"{round_}{number}"})
+            worker.problem("auth_failed", {"reason": "the password is wrong", "user": f"user{number}"})
+            worker.upstream("graph", 202, 0.2)
+            clock.advance(1)
+            whole.absorb(pickle.loads(pickle.dumps(worker.take())))
+            assert not worker.take(), "handed on once"
+    assert whole.by_reply == {("delivered", "250 2.0.0"): 4}
+    assert [one.message_id for one in whole.messages] == ["00", "01", "10", "11"]
+    assert whole.sizes.sum == 4000
+    assert sum(whole.sizes.counts) == 4
+    assert whole.events == {"auth_failed": 4}
+    (problem,) = whole.problems()
+    assert (problem.times, problem.who) == (4, "user1")
+    assert problem.first < problem.last
+    assert whole.services["graph"].statuses == {"202": 4}
+    assert sum(whole.services["graph"].latency.counts) == 4
+    assert sum(counts["delivered"] for _, counts in whole.minutes(5)) == 4
+
+
+def test_the_newest_word_counts_whoever_it_is_from(clock: FakeClock) -> None:
+    first, second, whole = Stats(clock), Stats(clock), Stats(clock)
+    first.upstream("graph", 503, 0.1)
+    first.token_failed("the secret has ended")
+    clock.advance(1)
+    second.upstream("graph", 202, 0.1)
+    second.token_fetched()
+    for worker in (second, first):  # in whatever order their reports arrive
+        whole.absorb(worker.take())
+    assert whole.ready()
+    assert whole.token_age_s() == 0
+    clock.advance(1)
+    first.upstream("graph", 503, 0.1)
+    first.token_failed("the secret has ended")
+    whole.absorb(first.take())
+    assert whole.services["graph"].answered is False
+    assert whole.token_fault == "the secret has ended"
+
+
+def test_what_is_added_up_stays_bounded(clock: FakeClock) -> None:
+    worker, whole = Stats(clock), Stats(clock)
+    for number in range(5):
+        for n in range(KEPT_MESSAGES):
+            worker.message("rejected", {"reply": "554 5.6.0", "message_id": str(n), "reason": f"{number} {n}"})
+        whole.absorb(worker.take())
+    assert len(whole.messages) == KEPT_MESSAGES
+    assert len(whole.problems()) == KEPT_PROBLEMS
+    assert whole.by_reply["rejected", "554 5.6.0"] == 5 * KEPT_MESSAGES

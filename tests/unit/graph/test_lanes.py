@@ -13,17 +13,34 @@ import pytest
 from relay.clock import Clock, Deadline
 from relay.config import Rate
 from relay.graph.errors import Congested, GraphError, ServerBusy, Throttled
-from relay.graph.lanes import RECOVER_S, Lanes
+from relay.graph.lanes import RECOVER_S, Lanes, LaneStore, LocalLanes
+from relay.workers.gates import Gates, GateTable, SharedLanes
+from relay.workers.memory import NOTHING, Locks
+from relay.workers.post import Inboxes
 from tests.support.clock import FakeClock
 
 A, B = "a@example.com", "b@example.com"
 PATIENCE_S = 40.0
 
 
+def local(clock: Clock, concurrency: int) -> LaneStore:
+    return LocalLanes(clock, concurrency)
+
+
+def shared(clock: Clock, concurrency: int) -> LaneStore:
+    """As one of several workers has them."""
+    inboxes = Inboxes(3)
+    inboxes.close_all()  # nobody is to be woken here
+    return SharedLanes(Gates(GateTable(3, 300, Locks().make()), 1, clock, inboxes), concurrency)
+
+
 class Scene:
+    make_store = staticmethod(local)
+
     def __init__(self, concurrency: int = 4, rate: Rate | None = None) -> None:
         self.clock = FakeClock()
-        self.lanes = Lanes(self.clock, concurrency, rate)
+        self.store = self.make_store(self.clock, concurrency)
+        self.lanes = Lanes(self.clock, concurrency, rate, self.store)
 
     def deadline(self, seconds: float = 110) -> Deadline:
         return Deadline(self.clock, seconds)
@@ -42,6 +59,14 @@ class Scene:
                 except Congested:
                     return count
                 count += 1
+
+
+@pytest.fixture(autouse=True, params=[local, shared])
+def make_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LaneStore]:
+    """Each test of a Scene, with lanes of either kind."""
+    monkeypatch.setattr(Scene, "make_store", staticmethod(request.param))
+    chosen: Callable[..., LaneStore] = request.param
+    return chosen
 
 
 def test_as_many_at_a_time_and_no_more() -> None:
@@ -190,7 +215,26 @@ def test_idle_mailboxes_are_forgotten() -> None:
     with scene.lanes.turn(B, scene.deadline()):
         scene.clock.advance(10)
         scene.lanes.purge()
-        assert set(scene.lanes._store._lanes) == {A, B}
+        assert remembered(scene.store) == 2
     scene.clock.advance(1000)
     scene.lanes.purge()
-    assert not scene.lanes._store._lanes
+    assert remembered(scene.store) == 0
+
+
+def remembered(store: LaneStore) -> int:
+    if isinstance(store, LocalLanes):
+        return len(store._lanes)
+    assert isinstance(store, SharedLanes)
+    names = store._gates._table.names
+    return sum(names[row] != NOTHING for row in range(1, names.size))
+
+
+def test_another_concurrency_holds_for_what_is_there(make_store: Callable[..., LaneStore]) -> None:
+    """A reload changes it, and the lanes stay."""
+    scene = Scene(2)
+    with scene.lanes.turn(A, scene.deadline()):
+        assert scene.places() == 1
+        scene.store.limit(5)
+        assert scene.places() == 4
+        scene.store.limit(1)
+        assert scene.places() == 0
