@@ -110,6 +110,7 @@ class Service:
         self.statuses.update(other.statuses)
         self.latency.absorb(other.latency)
         self.recent_s.extend(other.recent_s)
+        self.waited_s += other.waited_s
         if other.answered is not None and other.asked_monotonic >= self.asked_monotonic:
             self.answered, self.asked_monotonic = other.answered, other.asked_monotonic
 

@@ -71,6 +71,8 @@ class Supervisor:
         self._kill_at: float | None = None
         self._code = 0
         self._status = ""
+        self._watch_every_s = service.watchdog_interval_s()
+        self._watch_at = self._clock.monotonic() if self._watch_every_s is not None else None
 
     def start(self) -> list[str]:
         """Listen and fork. Raises OSError with an address in its text."""
@@ -103,6 +105,7 @@ class Supervisor:
         self._bury()
         self._note_progress()
         self._start_due()
+        self._watch()
 
     def _fork(self, member: _Member) -> None:
         member.began, member.due = self._clock.monotonic(), None
@@ -141,8 +144,7 @@ class Supervisor:
 
     def _patience_s(self) -> float:
         moments = [member.due for member in self._members if member.due is not None]
-        if self._kill_at is not None:
-            moments.append(self._kill_at)
+        moments += [moment for moment in (self._kill_at, self._watch_at) if moment is not None]
         return max(0.0, min((moment - self._clock.monotonic() for moment in moments), default=_LONG_S))
 
     def _bury(self) -> None:
@@ -204,6 +206,19 @@ class Supervisor:
                 except OSError as fault:  # no memory, or too many processes: later, perhaps
                     member.due = self._clock.monotonic() + _FORK_AGAIN_S
                     log.error("worker_ended", extra=self._facts(member, f"cannot be started: {fault.strerror}"))
+
+    def _watch(self) -> None:
+        """Where systemd's watchdog is on: a child whose event loop hangs is replaced, and systemd hears of us."""
+        now = self._clock.monotonic()
+        if self._watch_every_s is None or self._watch_at is None or now < self._watch_at:
+            return
+        self._watch_at = now + self._watch_every_s
+        service.notify("WATCHDOG=1")
+        for member in self._members:
+            silent_s = now - self._shared.beats[member.index]
+            if member.pid and self._shared.taken[member.index] and silent_s > 2 * self._watch_every_s:
+                log.error("worker_killed", extra=self._facts(member, f"has hung for {silent_s:.0f} s"))
+                _signal(member.pid, signal.SIGKILL)
 
     def _note_progress(self) -> None:
         """A child has said that it is up, or has taken a configuration, or that there is a new status."""

@@ -19,7 +19,7 @@ from relay.workers.gates import Gates, GateTable, SharedLanes
 from relay.workers.handover import Handover
 from relay.workers.journal import Journal
 from relay.workers.logins import SharedLoginLimit
-from relay.workers.memory import Locks, cells, octets
+from relay.workers.memory import Locks, cells, moments, octets
 from relay.workers.post import Inboxes, Post
 from relay.workers.reports import Reports
 from relay.workers.resends import Elsewhere, ResendTable
@@ -52,6 +52,7 @@ class Shared:
         self.pids = cells(members)
         self.starts = cells(members)
         self.tokens = cells(members)  # access tokens in memory
+        self.beats = moments(members)  # when a member's event loop last went round
         self._connections, self._connections_lock = cells(members), locks.make()
         self._inflight, self._inflight_lock = cells(members), locks.make()
         self._gates = GateTable(members, _ROWS + 2 * connections, locks.make())

@@ -656,6 +656,21 @@ def test_notify(tmp_path: Path, upstream: Upstream) -> None:
             assert relay.wait() == 0
 
 
+def test_watchdog(tmp_path: Path, upstream: Upstream) -> None:
+    """systemd hears of the parent, and the parent replaces a worker that hangs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE_S)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "8000000"}
+        with RelayProcess(tmp_path / "relay", config_for(upstream, workers=2), env=env) as relay:
+            told(manager, "WATCHDOG=1")
+            before = len(relay.events("worker_started", worker=1))
+            os.kill(pids(relay)[1], signal.SIGSTOP)
+            wait_until(lambda: len(relay.events("worker_started", worker=1)) > before, "another one", 120)
+            assert "hung" in relay.events("worker_killed", worker=1)[0]["reason"]
+            told(manager, "WATCHDOG=1")
+
+
 def test_check_takes_it(tmp_path: Path, upstream: Upstream) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config_for(upstream, workers="auto")))
     assert run_once("check", "--config", tmp_path / "config.yaml").returncode == 0

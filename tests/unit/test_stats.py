@@ -156,7 +156,8 @@ def test_what_workers_counted_adds_up(clock: FakeClock) -> None:
     workers, whole = [Stats(clock), Stats(clock)], Stats(clock)
     for round_ in range(2):
         for number, worker in enumerate(workers):
-            worker.message("delivered", {"reply": "250 2.0.0", "size_bytes": 1000, "message_id": f"{round_}{number}"})
+            told = {"reply": "250 2.0.0", "size_bytes": 1000, "waited_ms": 500.0, "message_id": f"{round_}{number}"}
+            worker.message("delivered", told)
             worker.problem("auth_failed", {"reason": "the password is wrong", "user": f"user{number}"})
             worker.upstream("graph", 202, 0.2)
             clock.advance(1)
@@ -171,6 +172,7 @@ def test_what_workers_counted_adds_up(clock: FakeClock) -> None:
     assert (problem.times, problem.who) == (4, "user1")
     assert problem.first < problem.last
     assert whole.services["graph"].statuses == {"202": 4}
+    assert whole.services["graph"].waited_s == 2.0
     assert sum(whole.services["graph"].latency.counts) == 4
     assert sum(counts["delivered"] for _, counts in whole.minutes(5)) == 4
 
