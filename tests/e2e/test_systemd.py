@@ -157,8 +157,8 @@ class Load:
                     client.sendmail(user, ["you@example.org"], "Subject: x\r\n\r\nText.\r\n")
                     with self._lock:
                         self.delivered += 1
-            except smtplib.SMTPResponseException as refusal:
-                if refusal.smtp_code != 421:  # the relay is being stopped: come back
+            except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused) as refusal:
+                if "421, b'4.3.2 " not in repr(refusal):  # the relay is being stopped: come back
                     self.faults.append(repr(refusal))
             except (smtplib.SMTPException, OSError) as fault:
                 self.faults.append(repr(fault))
