@@ -34,13 +34,13 @@ from tests.lifecycle.root import Root, in_namespaces, leave_network  # noqa: E40
 from tests.support.relay_process import config_for, wait_until  # noqa: E402
 from tests.support.sandbox_client import Upstream  # noqa: E402
 
-RELEASES = ("bookworm", "trixie")
+RELEASES = {"bookworm": "3.11", "trixie": "3.13"}  # with their Python
 NAME = "graph-smtp-relay"
 HIGHER = f"{__version__}+higher"
 CONFIG, LOG, INIT = f"etc/{NAME}/config.yaml", f"var/log/{NAME}/{NAME}.log", f"/etc/init.d/{NAME}"
 USER, PASSWORD, RECIPIENT = "scanner@example.com", "its-password", "you@example.org"
 DEFAULT_PORT = 2526  # nobody else is on this loopback
-TEST_PACKAGES = ("python3-pytest", "python3-pytest-timeout", "python3-hypothesis", "python3-aiosmtpd")
+TEST_TOOLS = ("pytest>=8", "pytest-timeout", "hypothesis>=6", "aiosmtpd")  # none of them a library of ours
 
 
 OF_ADDUSER = {"run/adduser", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"}
@@ -321,7 +321,7 @@ def run_tests(root: Root) -> None:
     subprocess.run(["tar", "-x", "-C", str(place)], input=packed, check=True)
     # fmt: off
     ended = root.run(
-        "env", "--chdir=/root/checkout", "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        "env", "--chdir=/root/checkout", "PYTHONPATH=/root/tools", "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
         # These see many clients, and no library of ours.
         "--ignore=tests/e2e/test_matrix.py", "--ignore=tests/e2e/test_browser.py", "--ignore=tests/fidelity",
         ok=False,
@@ -339,14 +339,18 @@ def live(release: str, *, lifecycle: bool, tests: bool) -> None:
     (deb,) = (CHECKOUT / "dist").glob(f"{NAME}_{__version__}_all.deb")
     root.apt("update")
     shutil.copy(deb, root.path / "tmp")
-    root.apt("install", "--download-only", f"/tmp/{deb.name}", *(TEST_PACKAGES if tests else ()))
+    root.apt("install", "--download-only", f"/tmp/{deb.name}")
+    if tests:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(root.path / "root/tools")]
+        fitting = ["--only-binary=:all:", f"--python-version={RELEASES[release]}"]
+        subprocess.run([*pip, *fitting, *TEST_TOOLS], check=True)
     leave_network()
     print(f"{release}: a clean system, and the packages for it ({time.monotonic() - start:.0f} s)", flush=True)
     if lifecycle:
         with tempfile.TemporaryDirectory() as directory, Upstream(Path(directory)) as upstream:
             Lifecycle(root, deb, higher_version(deb, Path(directory)), upstream).run()
     if tests:
-        root.apt("install", f"/tmp/{deb.name}", *TEST_PACKAGES)
+        root.apt("install", f"/tmp/{deb.name}")  # for its dependencies
         run_tests(root)
 
 

@@ -26,7 +26,19 @@ _NOT_COMPARED = ("dev", "proc", "tmp", "run/lock", "var/cache", "var/lib/apt", "
 
 def in_namespaces(command: Sequence[str]) -> list[str]:
     """The command line that runs it in mount and process namespaces of its own."""
-    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *command]
+    return [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+        *command,
+    ]
 
 
 def leave_network() -> None:

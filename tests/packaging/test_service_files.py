@@ -110,6 +110,17 @@ def test_install_says_what_cannot_be(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("action", ["install", "uninstall"])
+def test_a_package_keeps_its_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    monkeypatch.setenv("GRAPH_SMTP_RELAY_ROOT", str(tmp_path))
+    unit = tmp_path / "usr/lib/systemd/system" / f"{NAME}.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("")
+    with pytest.raises(ServiceFault, match="has brought the service"):
+        control(action, None, CONFIG_FILE, print)
+    assert unit.exists()
+
+
 def test_the_seeds_flag(tmp_path: Path) -> None:
     ended = run_once("-service", "status", env={"GRAPH_SMTP_RELAY_ROOT": str(tmp_path)})
     assert (ended.returncode, "not installed" in ended.stderr) == (1, True)
