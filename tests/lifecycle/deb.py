@@ -321,7 +321,8 @@ def run_tests(root: Root) -> None:
     subprocess.run(["tar", "-x", "-C", str(place)], input=packed, check=True)
     # fmt: off
     ended = root.run(
-        "env", "--chdir=/root/checkout", "PYTHONPATH=/root/tools", "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        "env", "--chdir=/root/checkout", "PYTHONPATH=/root/tools",
+        "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
         # These see many clients, and no library of ours.
         "--ignore=tests/e2e/test_matrix.py", "--ignore=tests/e2e/test_browser.py", "--ignore=tests/fidelity",
         ok=False,

@@ -25,20 +25,9 @@ _NOT_COMPARED = ("dev", "proc", "tmp", "run/lock", "var/cache", "var/lib/apt", "
 
 
 def in_namespaces(command: Sequence[str]) -> list[str]:
-    """The command line that runs it in mount and process namespaces of its own."""
-    return [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--",
-        *command,
-    ]
+    """The command line that runs it in mount and process namespaces of its own, no longer than who asked for it."""
+    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+    return ["setpriv", "--pdeathsig", "KILL", *own, *command]
 
 
 def leave_network() -> None:
@@ -75,13 +64,13 @@ class Root:
         policy.chmod(0o755)
         shutil.copy("/etc/resolv.conf", self.path / "etc/resolv.conf")
 
-    def run(self, *command: str, ok: bool = True, shown: bool = False) -> subprocess.CompletedProcess[str]:
-        """Carried out inside. ok: another exit code than 0 ends the test, with what was said. shown: not captured."""
+    def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """Carried out inside. ok: another exit code than 0 ends the test, with what was said."""
         ended = subprocess.run(
             ["chroot", str(self.path), *command],
             stdin=subprocess.DEVNULL,
-            stdout=None if shown else subprocess.PIPE,
-            stderr=None if shown else subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             env={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
