@@ -13,7 +13,8 @@ FUZZ_SECONDS ?= 60
 SEED ?=
 CHAOS_ARGS ?=
 LIFECYCLE_ARGS ?=
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo) env PYTHONDONTWRITEBYTECODE=1
+AS_ROOT = $(if $(filter-out 0,$(shell id -u)),sudo) env PYTHONDONTWRITEBYTECODE=1 \
+	$(foreach name,PYTEST_ARGS ROOT_CACHE DEBIAN_MIRROR,$(if $($(name)),$(name)="$($(name))"))
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9 -]*\):.*## /\1\t/p' $(MAKEFILE_LIST)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import shutil
 import smtplib
 import subprocess
@@ -322,7 +323,7 @@ def run_tests(root: Root) -> None:
     # fmt: off
     ended = root.run(
         "env", "--chdir=/root/checkout", "PYTHONPATH=/root/tools",
-        "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *shlex.split(os.environ.get("PYTEST_ARGS", "")),
         # These see many clients, and no library of ours.
         "--ignore=tests/e2e/test_matrix.py", "--ignore=tests/e2e/test_browser.py", "--ignore=tests/fidelity",
         ok=False,
