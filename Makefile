@@ -8,12 +8,16 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .PHONY: help run test lint format types check cover bench chaos fuzz docs site clean
+.PHONY: deb lintian lifecycle test-debian12 test-debian13
 
 SEED ?=
 CHAOS_ARGS ?=
+LIFECYCLE_ARGS ?=
+AS_ROOT = $(if $(filter-out 0,$(shell id -u)),sudo) env PYTHONDONTWRITEBYTECODE=1 \
+	$(foreach name,PYTEST_ARGS ROOT_CACHE DEBIAN_MIRROR,$(if $($(name)),$(name)="$($(name))"))
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9 -]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed ## start the relay on the embedded sandbox
 	$(BIN)/python relay.py sandbox
@@ -59,6 +63,18 @@ site: $(VENV)/installed ## the documentation as a static site, in build/site; a 
 	$(BIN)/python -m pip install --quiet 'mkdocs>=1.6' pymdown-extensions
 	$(BIN)/python packaging/make_site.py
 	$(BIN)/mkdocs build # not --quiet: warnings that are not logged are not counted
+
+deb: ## the Debian package, in dist/
+	packaging/build_deb.sh
+
+lintian: deb ## let lintian look at it
+	lintian --fail-on error,warning --allow-root --info build/deb/*.changes
+
+lifecycle: deb $(VENV)/developed ## the Debian package's life in clean systems of Debian 12 and 13 (takes root, by sudo)
+	$(AS_ROOT) $(BIN)/python tests/lifecycle/deb.py $(LIFECYCLE_ARGS)
+
+test-debian12 test-debian13: deb $(VENV)/developed ## the tests in such a system, with its own libraries
+	$(AS_ROOT) $(BIN)/python tests/lifecycle/deb.py --no-lifecycle --tests $(if $(findstring 12,$@),bookworm,trixie)
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -22,6 +22,7 @@ NAME = "graph-smtp-relay"
 _SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 _UNIT = Path("/etc/systemd/system") / f"{NAME}.service"
 _SCRIPT = Path("/etc/init.d") / NAME
+_PACKAGED = tuple(Path(directory, "systemd/system", f"{NAME}.service") for directory in ("/usr/lib", "/lib"))
 _HIDDEN = (Path("/root"), Path("/home"), Path("/tmp"))  # noqa: S108 - ProtectHome and PrivateTmp hide them
 
 
@@ -34,9 +35,14 @@ def control(action: str, program: Path | None, config: Path, say: Callable[[str]
     root = Path(os.environ.get("GRAPH_SMTP_RELAY_ROOT") or "/")
     has_systemd = _SYSTEMD.is_dir() if root == Path("/") else (root / "run/systemd/system").is_dir()
     target = root / (_UNIT if has_systemd else _SCRIPT).relative_to("/")
+    packaged = next((there for path in _PACKAGED if (there := root / path.relative_to("/")).exists()), None)
     system = _run if root == Path("/") else lambda command: 0
     if action != "status" and root == Path("/") and os.geteuid() != 0:
         raise ServiceFault(f"service {action} needs root; try sudo")
+    if packaged and action in ("install", "uninstall"):
+        raise ServiceFault(f"the package {NAME} has brought the service: {packaged}")
+    if packaged and has_systemd:
+        target = packaged
     try:
         match action:
             case "install":
