@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "packaging")]  # the checkout's relay, not an installed one
 
-from make_config_docs import KINDS, as_yaml, available_keys, facts_of  # noqa: E402
+from make_config_docs import KINDS, all_keys, as_yaml, facts_of  # noqa: E402
 
 from relay import __version__  # noqa: E402
 from relay.arguments import parser_of  # noqa: E402
@@ -202,7 +202,7 @@ def config_page() -> str:
             f"The configuration of\n.BR {NAME} (1)\nis one YAML file. Three values are needed:\n{example}"
             + "".join(f".PP\n{roff(text)}\n" for text in VALUES),
         )
-        + section("KEYS", "".join(map(key_entries, available_keys())))
+        + section("KEYS", "".join(map(key_entries, all_keys())))
         + section("CLOUDS", f"What\n.B cloud\nsets authority and graph_url to:\n{clouds}")
         + section("SEE ALSO", f".BR {NAME} (1)\n")
     )
