@@ -76,6 +76,40 @@ lifecycle: deb $(VENV)/developed ## the Debian package's life in clean systems o
 test-debian12 test-debian13: deb $(VENV)/developed ## the tests in such a system, with its own libraries
 	$(AS_ROOT) $(BIN)/python tests/lifecycle/deb.py --no-lifecycle --tests $(if $(findstring 12,$@),bookworm,trixie)
 
+TOOLS := build/tools/bin
+RPM_MACHINES ?= $(shell uname -m)
+.PHONY: pyz rpm lifecycle-bundles dist lock audit
+
+# So that two builds of one commit are the same.
+pyz rpm dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
+
+pyz: build/tools/ready ## dist/graph-smtp-relay.pyz, the single file
+	$(TOOLS)/python packaging/build_pyz.py
+
+rpm: build/tools/ready ## RPMs: one with the libraries, for each of RPM_MACHINES, and one for Fedora's own
+	$(TOOLS)/python packaging/bill.py
+	PYTHON=$(TOOLS)/python packaging/build_rpm.sh $(RPM_MACHINES)
+
+lifecycle-bundles: pyz rpm $(VENV)/developed ## RPMs and single file in clean systems of Debian 12 and 13 (takes root, by sudo)
+	$(AS_ROOT) $(BIN)/python tests/lifecycle/bundles.py
+
+dist: build/tools/ready ## everything of a release, in dist/
+	rm -rf dist
+	$(TOOLS)/python -m build --no-isolation --outdir dist . >build/build.log || { cat build/build.log; exit 1; }
+	$(MAKE) pyz deb
+	$(MAKE) rpm RPM_MACHINES="x86_64 aarch64"
+	cd dist && sha256sum * >SHA256SUMS && cat SHA256SUMS
+
+lock: build/maintenance/ready ## take the newest libraries into packaging/requirements/
+	for part in "setup.py -o runtime.txt" "setup.py --extra dev -o development.txt" \
+			"packaging/requirements/tools.in -o tools.txt" "packaging/requirements/maintenance.in -o maintenance.txt"; do \
+		UV_CUSTOM_COMPILE_COMMAND="make lock" build/maintenance/bin/uv pip compile --quiet --upgrade --universal \
+			--python-version 3.11 --generate-hashes $${part%-o *} -o packaging/requirements/$${part#*-o } || exit 1; \
+	done
+
+audit: build/maintenance/ready ## ask for known vulnerabilities of the bundled libraries (needs the internet)
+	build/maintenance/bin/pip-audit --disable-pip --require-hashes -r packaging/requirements/runtime.txt
+
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -91,3 +125,9 @@ $(VENV)/installed: setup.py $(VENV)/bin/python
 $(VENV)/developed: setup.py $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(addprefix --constraint ,$(CONSTRAINTS))
 	@touch $@ $(VENV)/installed
+
+build/%/ready: packaging/requirements/%.txt
+	rm -rf build/$*
+	$(PYTHON) -m venv build/$*
+	build/$*/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
