@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import bill
 import libraries
@@ -74,10 +76,12 @@ def archive(members: Mapping[str, bytes]) -> bytes:
 
 
 def main() -> None:
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_bytes(build(bill.version()))
-    OUTPUT.chmod(0o755)
-    print(f"{OUTPUT.relative_to(ROOT)}: {OUTPUT.stat().st_size} octets")
+    """Into dist/, or into the file that is named."""
+    output = Path(sys.argv[1]) if sys.argv[1:] else OUTPUT
+    output.parent.mkdir(exist_ok=True)
+    output.write_bytes(build(bill.version()))
+    output.chmod(0o755)
+    print(f"{output}: {output.stat().st_size} octets")
 
 
 if __name__ == "__main__":

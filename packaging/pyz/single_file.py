@@ -168,7 +168,7 @@ def _locked(cache: Path) -> Iterator[None]:
 def _is_whole(place: Path, files: dict[str, int]) -> bool:
     """False behind a power failure, or when something has tidied up /tmp."""
     try:
-        return all(os.stat(place / _inside(name)).st_size == size for name, size in files.items())
+        return all(os.stat(f"{place}/{_inside(name)}").st_size == size for name, size in files.items())
     except FileNotFoundError:
         return False
 
@@ -182,10 +182,11 @@ def _unpack(place: Path, files: dict[str, int]) -> None:
     try:
         made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         made.chmod(0o755)
+        for directory in sorted({os.path.dirname(_inside(name)) for name in files}):
+            (made / directory).mkdir(parents=True, exist_ok=True)
         for name in files:
-            target = made / _inside(name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_read(name))
+            with open(f"{made}/{_inside(name)}", "wb") as file:
+                file.write(_read(name))
         made.rename(place)
     finally:
         os.umask(before)

@@ -81,13 +81,14 @@ def run_once(
     *arguments: str | Path,
     program: Path = PROGRAM,
     prefix: Sequence[str] = (),
+    python: str = sys.executable,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     text: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """The command line run to its end, for what ends by itself. prefix: a command that starts it, such as setpriv."""
     return subprocess.run(
-        [*prefix, sys.executable, str(program), *map(str, arguments)],
+        [*prefix, python, str(program), *map(str, arguments)],
         input=text,
         capture_output=True,
         text=True,
@@ -113,6 +114,7 @@ class RelayProcess:
         arguments: Sequence[str | Path] | None = None,
         program: Path = PROGRAM,
         prefix: Sequence[str] = (),
+        python: str = sys.executable,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
@@ -124,7 +126,7 @@ class RelayProcess:
         self.host, self.port = "", 0
         self.write_config(config)
         arguments = ("run", "--config", self.config_file) if arguments is None else arguments
-        self._command = [*prefix, sys.executable, str(program), *map(str, arguments)]
+        self._command = [*prefix, python, str(program), *map(str, arguments)]
         self._env = environment(env or {})
         self._cwd = cwd
         self._lines: list[dict[str, Any]] = []
