@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from zipfile import is_zipfile
 
 NAME = "graph-smtp-relay"
 _SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
@@ -90,8 +91,11 @@ def _install(
     if not config.exists():
         raise ServiceFault(f"{config}: no such file; make it with: {NAME} init --config {config}")
     template = files("relay") / "units" / f"{NAME}.{'service' if has_systemd else 'init'}"
+    text = filled_in(template.read_text("utf-8"), " ".join(command), config)
+    if program is not None and is_zipfile(program):  # the single file, which unpacks its libraries there
+        text = text.replace("\nLogsDirectory=", f"\nCacheDirectory={NAME}\nLogsDirectory=")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(filled_in(template.read_text("utf-8"), " ".join(command), config), encoding="utf-8")
+    target.write_text(text, encoding="utf-8")
     target.chmod(0o644 if has_systemd else 0o755)
     say(f"{target}: written")
     _make_user(system, say)

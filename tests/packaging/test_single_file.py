@@ -177,11 +177,14 @@ def test_it_is_a_program_of_its_own(pyz: Path, unpacked: dict[str, str]) -> None
 # Pythons and machines that it has no libraries for, or none of its own
 
 
-def pretend(pyz: Path, code: str, *, python: str = PLAIN_PYTHON, **env: str) -> subprocess.CompletedProcess[str]:
+BARE = (PLAIN_PYTHON, "-S")  # without site-packages
+
+
+def pretend(pyz: Path, code: str, *, python: Sequence[str] = BARE, **env: str) -> subprocess.CompletedProcess[str]:
     """Run it in an interpreter of which something is not so."""
     start = f"sys.argv = [{str(pyz)!r}, 'version']; runpy.run_path(sys.argv[0], None, '__main__')"
     return subprocess.run(
-        [python, "-c", f"import runpy, sys; {code}; {start}"],
+        [*python, "-c", f"import runpy, sys; {code}; {start}"],
         env={"PATH": "", **env},
         capture_output=True,
         text=True,
@@ -211,7 +214,7 @@ def test_an_old_python_hands_over_to_a_newer_one(pyz: Path, place: Path) -> None
 
 def test_elsewhere_it_takes_the_systems_libraries(pyz: Path) -> None:
     """In the virtual environment of the tests they are installed."""
-    ended = pretend(pyz, MUSL, python=sys.executable)
+    ended = pretend(pyz, MUSL, python=[sys.executable])
     assert (ended.stdout, ended.stderr) == (f"{NAME} {__version__}\n", "")
 
 
@@ -307,3 +310,19 @@ def test_root_unpacks_for_everybody(pyz: Path, place: Path) -> None:
     shutil.copy(pyz, place)
     ended = run(place / pyz.name, "version", prefix=AS_NOBODY, cwd=place, env={CACHE: str(cache)})
     assert (ended.stdout, ended.stderr) == (f"{NAME} {__version__}\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to write where a service can read")
+def test_as_a_service(pyz: Path, place: Path, unpacked: dict[str, str]) -> None:
+    """It names itself, and has a cache of its own, which systemd makes and ProtectSystem leaves writable."""
+    if not PLAIN_PYTHON.startswith("/usr/"):
+        pytest.skip(f"{PLAIN_PYTHON} lies where a service cannot see it")
+    (place / "run/systemd/system").mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        program = shutil.copy(pyz, directory)
+        arguments = ("service", "install", "--config", "/etc/hostname")
+        ended = run(Path(program), *arguments, env={**unpacked, "GRAPH_SMTP_RELAY_ROOT": str(place)})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    unit = (place / f"etc/systemd/system/{NAME}.service").read_text()
+    assert f"\nExecStart={PLAIN_PYTHON} {program} run --config /etc/hostname\n" in unit
+    assert f"\nCacheDirectory={NAME}\n" in unit

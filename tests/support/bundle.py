@@ -15,8 +15,11 @@ import pytest
 from tests.support.relay_process import CHECKOUT
 
 DIST, TOOLS = CHECKOUT / "dist", CHECKOUT / "build" / "tools" / "bin"
-# The interpreter that has no library of ours.
-PLAIN_PYTHON = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+# The interpreter outside of the virtual environment: the system's, which every user can run, where it is the same one.
+_PYTHON = f"python3.{sys.version_info.minor}"
+PLAIN_PYTHON = next(
+    str(path) for path in (Path("/usr/bin") / _PYTHON, Path(sys.base_prefix) / "bin" / _PYTHON) if path.exists()
+)
 
 
 def missing(what: str) -> NoReturn:

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Nothing loads ssl, socket or threading before gevent's patch, in a fresh interpreter for each way of starting.
-
-The single file will be the fourth way, with the packages.
-"""
+"""Nothing loads ssl, socket or threading before gevent's patch, in a fresh interpreter for each way of starting."""
 
 from __future__ import annotations
 
@@ -13,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.bundle import single_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,13 +49,15 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, "single file"])
 def test_patch_first(way: str, tmp_path: Path) -> None:
+    started = WAYS[way] if way in WAYS else [str(single_file())]
     (tmp_path / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
     found = tmp_path / "seen.json"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WATCH": str(found), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-W", "error::RuntimeWarning", *WAYS[way], "version"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    environment["GRAPH_SMTP_RELAY_CACHE"] = str(tmp_path / "cache")  # empty: the single file has to unpack
+    command = [sys.executable, "-W", "error::RuntimeWarning", *started, "version"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("graph-smtp-relay ")
     seen = json.loads(found.read_text(encoding="utf-8"))
