@@ -78,6 +78,7 @@ test-debian12 test-debian13: deb $(VENV)/developed ## the tests in such a system
 
 TOOLS := build/tools/bin
 RPM_MACHINES ?= $(shell uname -m)
+
 .PHONY: pyz rpm lifecycle-bundles dist lock audit
 
 # So that two builds of one commit are the same.
