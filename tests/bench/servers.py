@@ -20,7 +20,7 @@ from upstream import Upstream
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 
 
 class CannotRun(Exception):

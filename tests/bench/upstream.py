@@ -22,7 +22,7 @@ from pathlib import Path
 from relay.sandbox.certs import write_certificates
 
 HERE = Path(__file__).resolve().parent
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 _CHUNK_END = "999999/"  # the relay's chunks are of 4,000,000 octets; only the last one ends elsewhere
 
 _CONFIG = """
