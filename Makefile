@@ -11,6 +11,7 @@ FUZZ_SECONDS ?= 60
 .PHONY: deb lintian lifecycle test-debian12 test-debian13
 
 SEED ?=
+BENCH_ARGS ?=
 CHAOS_ARGS ?=
 LIFECYCLE_ARGS ?=
 AS_ROOT = $(if $(filter-out 0,$(shell id -u)),sudo) env PYTHONDONTWRITEBYTECODE=1 \
@@ -43,8 +44,9 @@ cover: $(VENV)/developed ## the tests again, with branch coverage
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: $(VENV)/developed ## measure speed and memory (some minutes)
-	$(BIN)/python tests/bench/bench.py
+bench: $(VENV)/developed ## measure speed and memory (some ten minutes; needs nginx); figures and chart go to build/
+	@mkdir -p build
+	$(BIN)/python tests/bench/bench.py --json build/bench.json --chart build/bench.svg $(BENCH_ARGS)
 
 fuzz: $(VENV)/developed ## feed random octets to the SMTP side for FUZZ_SECONDS
 	$(BIN)/python -m pip install --quiet atheris || true

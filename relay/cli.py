@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import getpass
 import json
 import os
@@ -28,6 +29,8 @@ from relay.identity import Credentials
 if TYPE_CHECKING:
     from relay.app import Relay
     from relay.supervisor import Supervisor
+
+_SWITCH_S = 0.0005  # for so long a thread that parses may keep the event loop waiting; by default ten times as long
 
 
 def main(arguments: Sequence[str], program: Path | None) -> int:
@@ -292,6 +295,7 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | None = None) -> int:
     try:
+        _settle()
         addresses = relay.start()
     except OSError as fault:
         print(f"graph-smtp-relay: cannot listen on {fault.strerror}", file=sys.stderr)
@@ -299,6 +303,13 @@ def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | Non
     if started is not None:
         started(addresses)
     return relay.run()
+
+
+def _settle() -> None:
+    """Keep out of the way of messages what need not be."""
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector would stop everybody for some 30 ms to find that out
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def _tls_cert(options: argparse.Namespace) -> int:

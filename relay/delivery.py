@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 from relay.clock import Clock, Deadline
@@ -26,6 +27,7 @@ from relay.message.parse import parse
 from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
 from relay.smtp.envelope import Envelope
+from relay.spool import Octets, view_of
 
 T = TypeVar("T")
 _LARGE_BYTES = 262_144  # some 5 ms of parsing
@@ -51,7 +53,7 @@ class _Mail:
     """One message on its way. content: as it came, but for its line ends; message: what it says, or is to say now."""
 
     message_id: str
-    content: bytes
+    content: Octets
     message: Message
     recipients: Recipients
     from_: Address
@@ -86,7 +88,7 @@ class Delivery:
         return work() if size < _LARGE_BYTES else cast(T, self._in_thread(work))
 
     def deliver(
-        self, envelope: Envelope, content: bytes, identity: Identity, deadline: Deadline, account: Account
+        self, envelope: Envelope, content: Octets, identity: Identity, deadline: Deadline, account: Account
     ) -> Receipt:
         """Until Graph has taken it. Raises ContentError, UpstreamError; account says how far it came."""
         mail = self._read(envelope, content, identity, account)
@@ -110,11 +112,9 @@ class Delivery:
             possible_duplicate=receipt.possible_duplicate or denied.possible_duplicate,
         )
 
-    def _read(self, envelope: Envelope, content: bytes, identity: Identity, account: Account) -> _Mail:
+    def _read(self, envelope: Envelope, content: Octets, identity: Identity, account: Account) -> _Mail:
         """What is to be sent, from whom and to whom; refused here when it must not be."""
-        content = normalised(content)
-        strict = self._config.strict_attachments
-        message = self._aside(len(content), lambda: parse(content, strict_attachments=strict))
+        content, message = self._aside(len(content), partial(_parsed, content, self._config.strict_attachments))
         account.subject, account.warnings = message.subject, message.warnings
         from_ = from_address(message, envelope.reverse_path, identity.mailbox)
         account.mailbox = identity.mailbox or from_.addr
@@ -136,7 +136,10 @@ class Delivery:
 
     def _send(self, mail: _Mail, deadline: Deadline, account: Account) -> Receipt:
         choice = choose_form(mail.message, self._config.format, save_to_sent=self._config.save_to_sent)
-        content = self._written(mail, choice.form, choice.reason, account)
+        account.form, account.form_reason = choice.form, choice.reason
+        content = Content((Base64(mail.content),))  # what the MIME form takes, and a little less
+        if choice.form == "json" or len(mail.content) <= self._large.limit_bytes:
+            content = self._written(mail, choice.form, choice.reason, account)
         if len(content) > self._large.limit_bytes and choice.json_will_do:
             content = self._written(mail, "json", "too large for MIME in one request", account)
         if len(content) > self._large.limit_bytes:
@@ -188,7 +191,7 @@ class Delivery:
         stamp = Stamp(mail.mailbox, self._clock.now(), mail.message_id)
         mime, account.not_carried = self._aside(
             len(mail.content),
-            lambda: mime_form(mail.content, mail.message, mail.recipients, mail.from_, stamp),
+            lambda: mime_form(bytes(mail.content), mail.message, mail.recipients, mail.from_, stamp),
         )
         return Content((Base64(mime),))
 
@@ -205,3 +208,8 @@ class Delivery:
         return self._large.send(
             mail.mailbox, mail.message, mail.recipients, mail.from_, mail.identity.login, deadline, mail.message_id
         )
+
+
+def _parsed(content: Octets, strict_attachments: bool) -> tuple[Octets, Message]:
+    content = normalised(content)
+    return content, parse(view_of(content), strict_attachments=strict_attachments)

@@ -162,7 +162,7 @@ class Stats:
 
     def message(self, result: Result, facts: Mapping[str, object], forward_paths: tuple[str, ...] = ()) -> None:
         """One message was answered. facts: those of its log line."""
-        size_bytes = int(str(facts.get("size_bytes") or 0))
+        size_bytes = _number(facts, "size_bytes")
         reply = _text(facts, "reply")
         self.messages.append(
             MessageRecord(
@@ -174,12 +174,12 @@ class Stats:
                 user=_text(facts, "user"),
                 mailbox=_text(facts, "mailbox"),
                 sender=_text(facts, "sender"),
-                recipients=int(str(facts.get("recipients") or 0)),
+                recipients=int(_number(facts, "recipients")),
                 first_recipients=forward_paths[:SHOWN_RECIPIENTS],
-                size_bytes=size_bytes,
+                size_bytes=int(size_bytes),
                 form=_text(facts, "form"),
-                attempts=int(str(facts.get("attempts") or 0)),
-                duration_ms=float(str(facts.get("duration_ms") or 0)),
+                attempts=int(_number(facts, "attempts")),
+                duration_ms=_number(facts, "duration_ms"),
                 reply=reply,
                 reason=_text(facts, "reason"),
             )
@@ -356,6 +356,11 @@ def secret_warning(days: int) -> str:
     soon = {0: "ends today", 1: "ends tomorrow"}
     when = soon.get(days, f"ends in {days} days") if days >= 0 else "has ended"
     return f"the client secret {when}; make a new one in Entra ID, put it into client_secret, and renew secret_expires"
+
+
+def _number(facts: Mapping[str, object], name: str) -> float:
+    value = facts.get(name)
+    return value if isinstance(value, int | float) else 0
 
 
 def _text(facts: Mapping[str, object], name: str) -> str:

@@ -18,6 +18,7 @@ from relay.resends import Resends, StillOnItsWay
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
+from relay.spool import Octets, digest_of
 from relay.stats import Result, Stats
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Submission:
         return self._authenticator.log_in(credentials, client)
 
     def submit(
-        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+        self, envelope: Envelope, content: Octets, identity: Identity, client: Client, gone: Callable[[], bool]
     ) -> Reply:
         """Deliver, and say how it went. Never raises for what can happen; a bug is a 451 and a traceback in the log."""
         deadline = Deadline(self._clock, self._timeout_s)
@@ -102,7 +103,7 @@ class Submission:
                 },
             )
 
-    def _deliver(self, attempt: _Attempt, content: bytes) -> Reply:
+    def _deliver(self, attempt: _Attempt, content: Octets) -> Reply:
         envelope, client = attempt.envelope, attempt.client
         try:
             receipt = self._delivery.deliver(envelope, content, attempt.identity, attempt.deadline, attempt.account)
@@ -179,7 +180,7 @@ class Submission:
             log.debug("subject", extra={**names, "subject": account.subject})
 
 
-def _parts(envelope: Envelope, content: bytes, identity: Identity) -> list[bytes]:
+def _parts(envelope: Envelope, content: Octets, identity: Identity) -> list[bytes]:
     """What makes a message the same as another: session user, envelope and octets."""
     words = (identity.user, envelope.reverse_path, *envelope.forward_paths)
-    return [*(word.encode("utf-8", "surrogatepass") for word in words), content]
+    return [*(word.encode("utf-8", "surrogatepass") for word in words), digest_of(content)]

@@ -10,6 +10,8 @@ import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from relay.spool import Octets, Spooled, pieces_of
+
 _PIECE = 131_072  # octets; the timeout counts for each piece anew, so larger ones would ask for a faster line
 
 
@@ -17,13 +19,13 @@ _PIECE = 131_072  # octets; the timeout counts for each piece anew, so larger on
 class Base64:
     """Stands for the base64 of these octets (RFC 4648 §4), without line breaks."""
 
-    octets: bytes = field(repr=False)
+    octets: Octets = field(repr=False)
 
     def __len__(self) -> int:
         return (len(self.octets) + 2) // 3 * 4
 
 
-Piece = bytes | memoryview | Base64
+Piece = bytes | memoryview | Spooled | Base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,13 @@ class Content:
     def _cut(self) -> Iterator[bytes | memoryview]:
         for piece in self.pieces:
             if isinstance(piece, Base64):
-                for octets in _cut(piece.octets, _PIECE // 4 * 3):  # whole groups of three: no padding in between
+                for octets in pieces_of(piece.octets, _PIECE // 4 * 3):  # whole groups of three: no padding in between
                     yield binascii.b2a_base64(octets, newline=False)
+            elif isinstance(piece, Spooled):
+                yield from piece.pieces(_PIECE)
             else:
-                yield from _cut(piece, _PIECE)
-
-
-def _cut(octets: bytes | memoryview, size: int) -> Iterator[memoryview]:
-    view = memoryview(octets)
-    return (view[at : at + size] for at in range(0, len(view), size))
+                view = memoryview(piece)
+                yield from (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))
 
 
 class Body:

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import requests
-from requests.structures import CaseInsensitiveDict
 
 from relay.credentials import Secret
 from relay.graph.body import Body, Content
@@ -129,8 +128,7 @@ class GraphClient:
         """
         request = requests.PreparedRequest()
         request.method, request.url = method, url
-        request.headers = CaseInsensitiveDict(self._session.headers)  # type: ignore[arg-type]  # str, all of them
-        request.headers.update(headers)
+        request.headers = {**self._session.headers, **headers}  # type: ignore[assignment]  # nobody looks one up
         if len(body):
             request.body = body  # type: ignore[assignment]  # http.client takes an iterable of octets
         if len(body) or method == "POST":

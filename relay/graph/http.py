@@ -13,6 +13,8 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from relay.graph.direct import DirectConnections
+
 CONNECT_TIMEOUT_S = 10.0
 ENTRA_READ_TIMEOUT_S = 20.0
 
@@ -48,7 +50,7 @@ def http_session(
     session.verify = ca_bundle or True
     session.headers.clear()
     session.headers.update({"User-Agent": "graph-smtp-relay", "Accept": "application/json"})
-    adapter = _ObservedAdapter(observe, pool_connections=4, pool_maxsize=connections, max_retries=0)
+    adapter = _ObservedAdapter(observe, ca_bundle, pool_connections=4, pool_maxsize=connections, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -61,14 +63,15 @@ class _Session(requests.Session):
 
 
 class _ObservedAdapter(HTTPAdapter):
-    """Times each request, up to the head of its answer. Connections are probed while they rest (TCP keep-alive)."""
+    """Times each request, up to its answer. Connections are probed while they rest (TCP keep-alive).
 
-    def __init__(self, observe: Observe, **settings: Any) -> None:
+    Where a proxy stands between, urllib3 does it all; else direct.py.
+    """
+
+    def __init__(self, observe: Observe, ca_bundle: str, **settings: Any) -> None:
         self._observe = observe
+        self._direct = DirectConnections(ca_bundle, settings["pool_maxsize"], (_NO_DELAY, *_KEEP_ALIVE))
         super().__init__(**settings)
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         return super().proxy_manager_for(proxy, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
@@ -77,11 +80,18 @@ class _ObservedAdapter(HTTPAdapter):
         began = time.perf_counter()
         status = 0
         try:
-            response = super().send(request, *arguments, **options)
+            if options["proxies"]:
+                response = super().send(request, *arguments, **options)
+            else:
+                response = self._direct.send(request, *options["timeout"])
             status = response.status_code
             return response
         finally:
             self._observe(status, time.perf_counter() - began)
+
+    def close(self) -> None:
+        self._direct.close()
+        super().close()
 
 
 class EntraHttpClient:

@@ -19,6 +19,7 @@ MAX_INTERNET_HEADERS = 5  # Graph answers InvalidInternetMessageHeaderCollection
 _MAX_HEADER_VALUE = 995  # octets: what fits into one line of RFC 5322 §2.1.1 with the shortest name
 _HEADER_NAME = re.compile(r"[xX]-[!-9;-~]+")
 _CONTROLS = re.compile("[\x00-\x1f\x7f]+")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _WORD_OCTETS = 45  # of text in one encoded word: 60 characters of base64, under the 75 of RFC 2047 §2
 
 # MAPI properties for what the JSON form has no property for; internetMessageId is documented as writable in drafts.
@@ -170,4 +171,4 @@ def _inline(attachment: Attachment) -> dict[str, Any]:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()

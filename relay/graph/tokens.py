@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import os
@@ -171,7 +172,7 @@ class TokenSource:
 
     def _key(self, login: Credentials) -> tuple[str, bytes]:
         password = login.password.reveal().encode("utf-8", "surrogatepass")
-        return login.user.lower(), hmac.digest(self._digest_key, password, "sha256")
+        return login.user.lower(), hashlib.blake2b(password, key=self._digest_key, digest_size=32).digest()
 
     def _fresh(self, user: str, digest: bytes) -> Secret | None:
         cached = self._cached.get(user)

@@ -16,6 +16,7 @@ from relay.credentials import Secret
 from relay.graph.body import Content
 from relay.graph.client import Answer, Bearer, GraphClient
 from relay.graph.errors import GraphError, StepUnclear
+from relay.spool import Octets, Spooled
 
 CHUNK_BYTES = 4_000_000  # at the most 4 MB for each PUT; Outlook asks for no multiple of anything
 _START = re.compile(r"(\d{1,15})(?:-\d*)?")
@@ -33,14 +34,14 @@ class Upload:
     def __init__(
         self,
         client: GraphClient,
-        octets: bytes,
+        octets: Octets,
         deadline: Deadline,
         open_session: Callable[[Secret], str],
         is_attached: Callable[[Secret], bool],
     ) -> None:
         self.done = False
         self._client = client
-        self._octets = memoryview(octets)
+        self._octets = octets
         self._deadline = deadline
         self._open_session = open_session
         self._is_attached = is_attached
@@ -65,7 +66,7 @@ class Upload:
         end = min(self._at + CHUNK_BYTES, len(self._octets))
         answer = self._ask(
             "PUT",
-            Content((self._octets[self._at : end],)),
+            Content((_part(self._octets, self._at, end),)),
             {
                 "Content-Type": "application/octet-stream",
                 "Content-Range": f"bytes {self._at}-{end - 1}/{len(self._octets)}",
@@ -106,6 +107,10 @@ class Upload:
                 raise
             # What is refused for where we stand may go well with a question first, or with a new session.
             raise StepUnclear(status=failure.status, code=failure.code, request_id=failure.request_id) from None
+
+
+def _part(octets: Octets, start: int, end: int) -> memoryview | Spooled:
+    return memoryview(octets)[start:end] if isinstance(octets, bytes) else octets.part(start, end)
 
 
 def upload_url(answer: Answer) -> str:

@@ -9,6 +9,7 @@ input and never raises. Python's own parsers are not used: what they make of odd
 from __future__ import annotations
 
 import binascii
+import mmap
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -42,6 +43,9 @@ _QUOTED_PAIR = re.compile(r'\\(["\\])')  # any other backslash comes from a Wind
 _CONTINUED = re.compile(r"([^*]+)\*(?:(\d{1,5})(\*?))?\Z")
 
 
+View = bytes | mmap.mmap  # of a message as a whole
+
+
 class Fields(NamedTuple):
     """The header of a message or a part. fields: name and raw value (folded, undecoded), in order."""
 
@@ -50,7 +54,7 @@ class Fields(NamedTuple):
     mended: bool  # a line without a colon stood between the fields
 
 
-def split_fields(octets: bytes, start: int = 0, end: int | None = None, *, is_message: bool = True) -> Fields:
+def split_fields(octets: View, start: int = 0, end: int | None = None, *, is_message: bool = True) -> Fields:
     """The header fields in octets[start:end] and where the body begins.
 
     A first line that is no header field means that there is no header and all is body (copiers do this); so does a
@@ -81,7 +85,7 @@ def split_fields(octets: bytes, start: int = 0, end: int | None = None, *, is_me
     return Fields(fields, at, mended)
 
 
-def _skip_to_header(octets: bytes, start: int, end: int) -> int:
+def _skip_to_header(octets: View, start: int, end: int) -> int:
     blank = _LINE_ENDS.match(octets, start, end)
     at = blank.end() if blank else start
     if mbox := _MBOX_LINE.match(octets, at, end):

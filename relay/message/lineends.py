@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
+
+from relay.spool import Octets, Spool, Spooled
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
-def normalised(content: bytes) -> bytes:
+def normalised(content: Octets) -> Octets:
     """content with a CR LF for each bare CR and bare LF.
 
     Where every line ends in CR CR LF, as programs write that turn LF into CR LF twice, that is one line end: read
     as two, a blank line would follow the first header field, and the rest of the header would be text.
     """
+    if isinstance(content, Spooled):
+        return _normalised_in_pieces(content)
     lines = content.count(b"\n")
     proper = content.count(b"\r\n")
     if lines == proper == content.count(b"\r"):
@@ -21,3 +27,31 @@ def normalised(content: bytes) -> bytes:
     if lines and content.count(b"\r\r\n") == lines and content.count(b"\r") == 2 * lines:
         return content.replace(b"\r\r\n", b"\r\n")
     return _ANY_LINE_END.sub(b"\r\n", content)
+
+
+def _normalised_in_pieces(content: Spooled) -> Octets:
+    """The same for a large one, by the same counts."""
+    found: Counter[bytes] = Counter()
+    for piece in _whole_line_ends(content):
+        for sought in (b"\n", b"\r\n", b"\r"):
+            found[sought] += piece.count(sought)
+    if found[b"\n"] == found[b"\r\n"] == found[b"\r"]:
+        return content
+    if found[b"\n"] and found[b"\r"] == 2 * found[b"\n"]:
+        found[b"\r\r\n"] = sum(piece.count(b"\r\r\n") for piece in _whole_line_ends(content))
+    doubled = 0 < found[b"\r\r\n"] == found[b"\n"]
+    spool = Spool()
+    for piece in _whole_line_ends(content):
+        spool.append(piece.replace(b"\r\r\n", b"\r\n") if doubled else _ANY_LINE_END.sub(b"\r\n", piece))
+    return spool.finish()
+
+
+def _whole_line_ends(content: Spooled) -> Iterator[bytes]:
+    """Pieces between which no line end is parted."""
+    held = b""
+    for piece in content.pieces():
+        piece = held + piece
+        whole = piece.rstrip(b"\r")
+        held = piece[len(whole) :]
+        yield whole
+    yield held

@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from relay.message.headers import Fields, field_text, parse_parameters, split_fields
+from relay.message.headers import Fields, View, field_text, parse_parameters, split_fields
+from relay.spool import IN_MEMORY_BYTES, WINDOW_BYTES, Octets, Spool
 
 _MAX_DEPTH = 50  # containers in containers; what lies deeper is attached as it came
 _MAX_LEAVES = 100_000  # what follows them is attached as it came
@@ -46,10 +47,21 @@ class Leaf(NamedTuple):
     disposition_parameters: Mapping[str, str]
     content_id: str
     encoding: str  # Content-Transfer-Encoding, lower case; empty when there is none
-    octets: bytes
     containers: tuple[Container, ...]  # outermost first
+    content: View  # the whole message
     start: int  # of the part's header, in the message
-    end: int  # of its octets; they begin at end - len(octets)
+    body_start: int  # of its octets
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many octets there are, as they came."""
+        return self.end - self.body_start
+
+    @property
+    def octets(self) -> bytes:
+        """As they came, still transfer-encoded: a copy."""
+        return self.content[self.body_start : self.end]
 
 
 class Structure(NamedTuple):
@@ -58,7 +70,7 @@ class Structure(NamedTuple):
     warnings: list[str]
 
 
-def split_parts(content: bytes, header: Fields) -> Structure:
+def split_parts(content: View, header: Fields) -> Structure:
     """All leaves of a message in order. header: the message's own, as split_fields gave it."""
     structure = Structure([], [], [])
     _split_entity(content, header, 0, len(content), "text/plain", (), structure)
@@ -66,7 +78,7 @@ def split_parts(content: bytes, header: Fields) -> Structure:
 
 
 def _split_entity(
-    content: bytes,
+    content: View,
     header: Fields,
     start: int,
     end: int,
@@ -96,16 +108,16 @@ def _split_entity(
             return
         structure.warnings.append("a multipart holds no part: its text is taken as it stands")
         media_type, parameters, found = "text/plain", {}, {}
-    octets = content[header.body_start : end]
-    structure.leaves.append(_leaf(structure, found, media_type, parameters, octets, containers, start, end))
+    place = (content, start, header.body_start, end)
+    structure.leaves.append(_leaf(structure, found, media_type, parameters, containers, place))
 
 
 def _attach_as_it_came(
-    content: bytes, start: int, end: int, containers: tuple[Container, ...], structure: Structure
+    content: View, start: int, end: int, containers: tuple[Container, ...], structure: Structure
 ) -> None:
     found = {"content-disposition": "attachment; filename=message-part.eml"}
-    octets = content[start:end]
-    structure.leaves.append(_leaf(structure, found, "message/rfc822", {}, octets, containers, start, end))
+    place = (content, start, start, end)
+    structure.leaves.append(_leaf(structure, found, "message/rfc822", {}, containers, place))
 
 
 def _leaf(
@@ -113,10 +125,8 @@ def _leaf(
     found: Mapping[str, str],
     media_type: str,
     parameters: Mapping[str, str],
-    octets: bytes,
     containers: tuple[Container, ...],
-    start: int,
-    end: int,
+    place: tuple[View, int, int, int],
 ) -> Leaf:
     written = found.get("content-disposition")
     disposition, disposition_parameters = parse_parameters(written) if written else ("", {})
@@ -128,10 +138,8 @@ def _leaf(
         disposition_parameters,
         found.get("content-id", "").strip(" <>\t"),
         found.get("content-transfer-encoding", "").lower().partition("(")[0].strip(" \t;\"'"),
-        octets,
         containers,
-        start,
-        end,
+        *place,
     )
 
 
@@ -155,7 +163,7 @@ def _media_type(text: str, default: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _sections_of(
-    content: bytes, start: int, end: int, declared: str, structure: Structure
+    content: View, start: int, end: int, declared: str, structure: Structure
 ) -> tuple[list[tuple[int, int]], bytes]:
     """The ranges of a container's parts, by the declared boundary, else by the one that stands there; and that one."""
     boundary = declared.rstrip().encode()
@@ -169,14 +177,14 @@ def _sections_of(
     return sections, boundary
 
 
-def _find_sections(content: bytes, start: int, end: int, delimiter: bytes) -> tuple[list[tuple[int, int]], bool]:
+def _find_sections(content: View, start: int, end: int, delimiter: bytes) -> tuple[list[tuple[int, int]], bool]:
     """The ranges between the delimiter lines (RFC 2046 §5.1.1), and whether the closing one was there.
 
     Parts behind a closing delimiter are taken too: senders put a multipart into one with the same boundary.
     """
     sections: list[tuple[int, int]] = []
     opened: int | None = None
-    at = content.find(delimiter, start, end)
+    at = _find(content, delimiter, start, end)
     while at >= 0:
         after = at + len(delimiter)
         line_end = _DELIMITER_END.match(content, after, end)
@@ -189,17 +197,70 @@ def _find_sections(content: bytes, start: int, end: int, delimiter: bytes) -> tu
             after = next_line.end()
         else:
             break
-        at = content.find(delimiter, after, end)
+        at = _find(content, delimiter, after, end)
     if opened is not None:
         sections.append((opened, end))
     return [found for found in sections if found[0] < found[1]] or sections[:1], opened is None
 
 
-def _without_line_end(content: bytes, start: int, end: int) -> int:
+def _find(content: View, sought: bytes, start: int, end: int) -> int:
+    """As bytes.find() does; in a large message piece by piece, since a map's own is slow and lets nobody else work."""
+    if isinstance(content, bytes):
+        return content.find(sought, start, end)
+    size = 1024
+    while start < end:
+        window = content[start : min(start + size + len(sought) - 1, end)]
+        if (found := window.find(sought)) >= 0:
+            return start + found
+        start, size = start + size, min(size * 2, WINDOW_BYTES)
+    return -1
+
+
+def _without_line_end(content: View, start: int, end: int) -> int:
     """The line end before a delimiter belongs to the delimiter, RFC 2046 §5.1.1."""
     if end - 2 >= start and content[end - 2 : end] == b"\r\n":
         return end - 2
     return end - 1 if end > start else end
+
+
+def decode_leaf(leaf: Leaf) -> Octets | None:
+    """The leaf's octets without their Content-Transfer-Encoding, or None when they cannot be decoded."""
+    if leaf.size > IN_MEMORY_BYTES and leaf.encoding == "base64":
+        decoded = _decode_base64_lines(leaf)
+        if decoded is not None:
+            return decoded
+    return decode_octets(leaf.octets, leaf.encoding)
+
+
+def _decode_base64_lines(leaf: Leaf) -> Octets | None:
+    """base64 as most write it: whole groups of four on each line, white space nowhere else. None for any other."""
+    spool = Spool()
+    at = leaf.body_start
+    while at < leaf.end:
+        piece = leaf.content[at : min(at + WINDOW_BYTES, leaf.end)]
+        last = at + len(piece) == leaf.end
+        if not last:
+            piece = piece[: piece.rfind(b"\n") + 1]
+        at += len(piece)
+        decoded = _decode_whole_groups(piece, last=last)
+        if decoded is None:
+            return None
+        spool.append(decoded)
+    return spool.finish()
+
+
+def _decode_whole_groups(piece: bytes, *, last: bool) -> bytes | None:
+    """binascii leaves out what is no base64 in silence; whether it did, its result's length tells."""
+    characters = len(piece) - piece.count(b"\r") - piece.count(b"\n")
+    padding = piece[at:].rstrip(b"\r\n") if (at := piece.find(b"=")) >= 0 else b""
+    if padding and not (last and padding in (b"=", b"==")):
+        return None
+    try:
+        decoded = binascii.a2b_base64(piece)
+    except binascii.Error:
+        return None
+    whole = characters > 0 and characters % 4 == 0 and len(decoded) == characters // 4 * 3 - len(padding)
+    return decoded if whole else None
 
 
 def decode_octets(octets: bytes, encoding: str) -> bytes | None:
@@ -216,6 +277,9 @@ def decode_octets(octets: bytes, encoding: str) -> bytes | None:
 
 
 def _decode_base64(octets: bytes) -> bytes | None:
+    decoded = _decode_whole_groups(octets, last=True)
+    if decoded is not None:
+        return decoded
     octets = octets.translate(None, _WHITE_SPACE)
     try:
         return binascii.a2b_base64(octets, strict_mode=True)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.spool import Octets
+
 
 class ContentError(Exception):
     """What was sent must be refused for what it says. The text is ours and holds nothing of the message."""
@@ -48,7 +50,7 @@ class Attachment:
 
     name: str
     media_type: str  # type/subtype, lower case, with no parameters
-    content: bytes = field(repr=False)
+    content: Octets = field(repr=False)
     inline: bool = False
     content_id: str = ""
 

@@ -17,11 +17,12 @@ from urllib.parse import unquote
 from relay.message.address import parse_address_list
 from relay.message.charset import decode_text
 from relay.message.form import TEXT_ALTERNATIVE, lost_in_json
-from relay.message.headers import Fields, decode_words, field_text, split_fields
+from relay.message.headers import Fields, View, decode_words, field_text, split_fields
 from relay.message.htmltext import shows_something
-from relay.message.mime import Leaf, Structure, decode_octets, split_parts
+from relay.message.mime import Leaf, Structure, decode_leaf, decode_octets, split_parts
 from relay.message.model import Address, Attachment, Body, Message, MessageError
 from relay.message.names import clean_name, made_up_name, message_name
+from relay.spool import Octets, view_of
 
 Importance = Literal["low", "normal", "high"]
 
@@ -46,7 +47,7 @@ _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets ma
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
 
 
-def parse(content: bytes, *, strict_attachments: bool) -> Message:
+def parse(content: View, *, strict_attachments: bool) -> Message:
     """The message in content, decoded as well as can be.
 
     strict_attachments: raise MessageError when an attachment cannot be decoded; else it is taken as it came, with a
@@ -133,19 +134,19 @@ class _Parts:
         self.not_carried += lost_in_json(self.structure, [text for text, _ in self._texts.values()])
 
     def _attach(self, leaf: Leaf, name: str, referenced: set[str]) -> None:
-        octets = leaf.octets
+        octets: Octets | None = None
         if not leaf.media_type.startswith("message/") or leaf.encoding in ("base64", "quoted-printable"):
-            decoded = decode_octets(octets, leaf.encoding)
-            if decoded is None and self.strict:
+            octets = decode_leaf(leaf)
+            if octets is None and self.strict:
                 raise MessageError(f"the attachment in part {leaf.number} cannot be decoded")
-            if decoded is None:
+            if octets is None:
                 self._warn(leaf, "cannot be decoded: attached as it came")
-            else:
-                octets = decoded
+        if octets is None:
+            octets = leaf.octets
         if leaf.number in self._beside_body:
-            octets = _in_utf8(leaf, octets, *self._texts[leaf.number])
+            octets = _in_utf8(leaf, bytes(octets), *self._texts[leaf.number])
         if not name and leaf.media_type in ("message/rfc822", "message/global"):
-            name = message_name(_subject(split_fields(octets)))
+            name = message_name(_subject(split_fields(view_of(octets))))
         name = name or made_up_name(leaf.media_type, leaf.content_id, len(self.attachments) + 1)
         inline = self._is_inline(leaf, referenced)
         self.attachments.append(Attachment(name, leaf.media_type, octets, inline, leaf.content_id))

@@ -13,6 +13,7 @@ from relay.identity import Client, Credentials, Identity
 from relay.smtp.budget import Budget
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
+from relay.spool import Octets
 from relay.stats import Result
 
 
@@ -24,7 +25,7 @@ class Backend(Protocol):
         ...
 
     def submit(
-        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+        self, envelope: Envelope, content: Octets, identity: Identity, client: Client, gone: Callable[[], bool]
     ) -> Reply:
         """Deliver, and say how it went. Never raises for what can happen. gone: has the client hung up by now?"""
         ...

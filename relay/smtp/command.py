@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from relay.smtp import reply as replies
 from relay.smtp.reply import Reject
@@ -28,8 +29,9 @@ _LOCAL = "(?=[.]*[{more}{atext}])[.{more}{atext}]+|{quoted}"
 _LABEL = "[A-Za-z0-9_{more}](?:[A-Za-z0-9_{more}-]*[A-Za-z0-9_{more}])?"
 
 
+@cache
 def _mailbox(more: str) -> re.Pattern[str]:
-    """Mailbox of RFC 5321 §4.1.2; more: characters beyond ASCII that it may have."""
+    """Mailbox of RFC 5321 §4.1.2; more: characters beyond ASCII that it may have, which takes long to compile."""
     quoted = _QUOTED.replace("\\x7e", "\\x7e" + more)
     local = _LOCAL.format(atext=_ATEXT, more=more, quoted=quoted)
     label = _LABEL.format(more=more)
@@ -38,7 +40,6 @@ def _mailbox(more: str) -> re.Pattern[str]:
 
 
 _MAILBOX = _mailbox("")
-_UTF8_MAILBOX = _mailbox(_UTF8)
 _PATH = re.compile(r'<(?:@[^:<>"]*:)?(?P<inside>(?:"(?:[^"\\]|\\.)*"|[^<>"])*)>')
 _OURS = frozenset(("SIZE", "BODY", "SMTPUTF8"))  # the parameters of MAIL that mean something here
 _SIZE = re.compile(r"[0-9]{1,20}")
@@ -108,7 +109,7 @@ def parse_bdat(argument: str) -> tuple[int, bool]:
 
 def is_address(text: str, *, utf8: bool = False) -> bool:
     """Whether this is local-part@domain within the sizes of RFC 5321 §4.5.3.1, which count octets."""
-    match = (_UTF8_MAILBOX if utf8 else _MAILBOX).fullmatch(text)
+    match = (_mailbox(_UTF8) if utf8 else _MAILBOX).fullmatch(text)
     if match is None:
         return False
     local, domain = (len(match[part].encode()) for part in ("local", "domain"))

@@ -18,6 +18,7 @@ from relay.clock import Clock, Deadline
 from relay.smtp import tls
 from relay.smtp.budget import Reservation
 from relay.smtp.command import LONGEST_LINE, line_limit
+from relay.spool import Octets, Spool
 
 _PIECE = 65536
 _TURNS = 10  # lines and pieces of data for one client before the others get theirs
@@ -140,7 +141,9 @@ class LineIO:
         self._sending = True
         try:
             self._socket.settimeout(self._timeout_s)
-            self._socket.sendall(octets)
+            sent = self._socket.send(octets)
+            if sent < len(octets):  # sendall() asks the system for the size of its buffer first, each time
+                self._socket.sendall(octets[sent:])
         except (OSError, ValueError) as fault:
             raise Disconnected from fault
         finally:
@@ -178,7 +181,7 @@ class LineIO:
             searched = len(rest)
             self._buffer = rest + self._receive(patience.remaining())
 
-    def read_data(self, limit: int, reservation: Reservation) -> bytes:
+    def read_data(self, limit: int, reservation: Reservation) -> Octets:
         """The mail data up to its end, dots unstuffed (RFC 5321 §4.5.2), its last line end included.
 
         limit: octets; above it, or where the reservation cannot grow, everything is drained and DataTooLarge or
@@ -188,21 +191,26 @@ class LineIO:
         stuffed = framing.line_end + b"."
         # An imagined line end in front lets a dot in the very first line be found like any other.
         held = framing.line_end + self._rest()
-        pieces: list[bytes] = []
-        size = -len(framing.line_end)
+        spool = Spool(digested=True)
+        imagined = len(framing.line_end)
+        size = 0
         fits = True
         passed = b""  # the last octets before held, as they came
         while True:
-            end, behind = framing.find_end(held)
+            # A dot at the beginning of a line is either the end or a stuffed one: without one, neither is looked for.
+            dotted = stuffed in held
+            end, behind = framing.find_end(held) if dotted else (-1, -1)
             # No stuffed dot straddles two pieces, since what may be the beginning of one is held back.
             cut = end + len(framing.line_end) if end >= 0 else len(held) - framing.end_begun(held)
-            piece = held[:cut].replace(stuffed, framing.line_end)
+            piece = held[:cut].replace(stuffed, framing.line_end) if dotted else held[:cut]
+            if imagined:
+                piece, imagined = piece[imagined:], max(imagined - len(piece), 0)
             size += len(piece)
             fits = fits and size <= limit and reservation.grow(len(piece))
             if fits:
-                pieces.append(piece)
+                spool.append(piece)
             else:
-                pieces.clear()
+                spool.clear()
                 reservation.release()
             if end >= 0:
                 self._buffer = held[behind:]
@@ -213,21 +221,19 @@ class LineIO:
             raise DataTooLarge(size)
         if not fits:
             raise OverBudget(size)
-        return b"".join(pieces)[len(framing.line_end) :]
+        return spool.finish()
 
-    def read_chunk(self, size: int, *, keep: bool) -> bytes:
-        """Exactly that many octets (RFC 3030 §2); empty when not to be kept. Raises TimedOut, Disconnected."""
+    def read_chunk(self, size: int, spool: Spool | None) -> None:
+        """Exactly that many octets (RFC 3030 §2), into the spool, or nowhere. Raises TimedOut, Disconnected."""
         octets = self._rest()
-        self._buffer = octets[size:]
-        pieces = [octets[:size]]
-        left = size - len(pieces[0])
-        while left > 0:
+        while True:
+            self._buffer = octets[size:]
+            if spool is not None:
+                spool.append(octets[:size])
+            size -= len(octets)
+            if size <= 0:
+                return
             octets = self._receive(self._timeout_s)
-            self._buffer = octets[left:]
-            if keep:
-                pieces.append(octets[:left])
-            left -= len(octets)
-        return b"".join(pieces) if keep else b""
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """The handshake; what the client sent ahead of it is discarded (CVE-2011-0411).

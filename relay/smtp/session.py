@@ -28,6 +28,7 @@ from relay.smtp.lineio import (
 )
 from relay.smtp.reply import Reject, Reply
 from relay.smtp.transaction import Transaction
+from relay.spool import Octets
 from relay.stats import Result
 
 log = logging.getLogger(__name__)
@@ -315,24 +316,21 @@ class Session:
         if transaction is not None and not transaction.forward_paths:
             transaction = None
         refusal = self._chunk_refusal(transaction, size)
-        octets = self._io.read_chunk(size, keep=refusal is None)
+        self._io.read_chunk(size, transaction.chunks if transaction is not None and refusal is None else None)
         if transaction is None:
             raise Reject(replies.BAD_SEQUENCE)
         if refusal is not None:
             self._drop_transaction()
             return self._refused(transaction, refusal, len(transaction.chunks) + size)
         transaction.chunking = True
-        transaction.chunks += octets
         if not last:
             return replies.CHUNK_OK
-        content = bytes(transaction.chunks)
-        transaction.chunks.clear()
         try:
-            return self._submit(transaction, content)
+            return self._submit(transaction, transaction.chunks.finish())
         finally:
             self._drop_transaction()
 
-    def _submit(self, transaction: Transaction, content: bytes) -> Reply:
+    def _submit(self, transaction: Transaction, content: Octets) -> Reply:
         self._unanswered = envelope = transaction.envelope()
         return self._backend.submit(envelope, content, transaction.identity, self.client, self._io.is_gone)
 

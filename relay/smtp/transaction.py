@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from relay.identity import Identity, new_id
 from relay.smtp.budget import Reservation
 from relay.smtp.envelope import Envelope
+from relay.spool import Spool
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Transaction:
     utf8: bool = False
     message_id: str = field(default_factory=new_id)
     forward_paths: list[str] = field(default_factory=list)
-    chunks: bytearray = field(default_factory=bytearray)  # of BDAT
+    chunks: Spool = field(default_factory=lambda: Spool(digested=True))  # of BDAT
     chunking: bool = False  # a first BDAT was seen: the data has begun
 
     def facts(self) -> dict[str, object]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """make bench: how fast the relay is and how much memory it takes, beside a peer, in interleaved rounds.
 
-Four processes: load.py → the relay, or peer_aiosmtpd.py → upstream.py. Figures are medians of the rounds. Nothing here
-fails because of a figure; it fails when something does not run.
+Processes: load.py → the relay, or peer_aiosmtpd.py → nginx (upstream.py). Figures are medians of the rounds. Nothing
+here fails because of a figure; it fails when something does not run. docs/performance.md says how to read it.
 """
 
 from __future__ import annotations
@@ -16,52 +16,75 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import chart
+import processes
 import report
 import servers
-from servers import CannotRun, Load, Server
+import upstream
+from figures import FIGURES
+from servers import ROOT, CannotRun, Load, Server
 
-IDLE_CONNECTIONS = 1000
+sys.path.insert(0, str(ROOT))
+from tests.support.relay_process import CLIENT_ID, CLIENT_SECRET
+from tests.support.sandbox_client import Upstream as SandboxProcess
+
 KIB, MIB = 1024, 1024 * 1024
+IDLE_CONNECTIONS = 1000
+_THROTTLED_DELAY_S = 0.5
+_THROTTLED_PLACES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One way to load a server."""
+    """One way to load a server. server: its name; both: the peer gets the same."""
 
+    name: str
+    server: str
     size: int
     connections: int
-    upstream_ms: int
+    upstream_ms: int = 0
     keep: bool = False
     pipeline: bool = True
+    both: bool = False
 
 
 CELLS = (
-    *(Cell(2 * KIB, connections, upstream_ms) for upstream_ms in (0, 200) for connections in (1, 10, 100)),
-    Cell(2 * KIB, 100, 200, keep=True),
-    Cell(2 * KIB, 10, 0, keep=True),
-    Cell(2 * KIB, 10, 0, pipeline=False),
-    Cell(2 * KIB, 10, 0, keep=True, pipeline=False),
-    Cell(MIB, 4, 0),
+    Cell("2k_new_json", "json", 2 * KIB, 10, both=True),
+    Cell("2k_new_mime", "mime", 2 * KIB, 10),
+    Cell("2k_new_tls", "tls", 2 * KIB, 10),
+    Cell("2k_kept_json", "json", 2 * KIB, 10, keep=True, both=True),
+    Cell("2k_kept_mime", "mime", 2 * KIB, 10, keep=True),
+    Cell("2k_new_json_no_pipelining", "json", 2 * KIB, 10, pipeline=False),
+    Cell("2k_new_json_1", "json", 2 * KIB, 1),
+    Cell("2k_new_json_50", "json", 2 * KIB, 50),
+    Cell("2k_new_json_50_two_workers", "workers", 2 * KIB, 50),
+    Cell("2k_new_json_100_late", "json", 2 * KIB, 100, upstream_ms=200, both=True),
+    Cell("2k_kept_json_100_late", "json", 2 * KIB, 100, upstream_ms=200, keep=True),
+    Cell("1m_json", "json", MIB, 4, both=True),
+    Cell("1m_mime", "mime", MIB, 4),
+    Cell("20m_uploads", "json", 20 * MIB, 2),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long all takes."""
+    """How long all takes. large: the measurements that need gigabytes or ten thousand connections too."""
 
     rounds: int
     seconds: float  # for each cell, server and round
     warm_up_s: float
+    throttled_s: float
+    large: bool = True
 
 
-FULL = Effort(rounds=5, seconds=1.5, warm_up_s=0.4)
-SHORT = Effort(rounds=1, seconds=0.4, warm_up_s=0.1)
+FULL = Effort(rounds=5, seconds=1.5, warm_up_s=0.4, throttled_s=8.0)
+SHORT = Effort(rounds=1, seconds=0.3, warm_up_s=0.1, throttled_s=1.5, large=False)
 
 
 @dataclass(slots=True)
@@ -70,77 +93,192 @@ class Results:
 
     machine: dict[str, Any]
     calibration_ms: list[float] = field(default_factory=list)
-    start: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # by server
-    cells: list[dict[str, Any]] = field(default_factory=list)  # a Cell's fields, and a list of results by server
+    cells: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by cell, the peer's behind "peer:"
+    figures: dict[str, list[float]] = field(default_factory=dict)  # by the names of FIGURES
+
+    def add(self, name: str, value: float) -> None:
+        self.figures.setdefault(name, []).append(value)
 
 
 class Bench:
     """The processes, and one round after the other."""
 
-    def __init__(self, directory: Path, effort: Effort, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, effort: Effort, stack: ExitStack, say: Callable[[str], None]) -> None:
         self._directory = directory
         self._effort = effort
-        self._load = Load()
-        stack.callback(self._load.stop)
-        self._upstream = stack.enter_context(
-            servers.start([str(servers.HERE / "upstream.py"), str(directory)], directory / "upstream.log")
+        self._say = say
+        self._loads = [Load() for _ in range(3)]
+        for load in self._loads:
+            stack.callback(load.stop)
+        self._load = self._loads[0]
+        self._upstream = stack.enter_context(upstream.start(directory))
+        self._settings: dict[str, dict[str, Any]] = {
+            "json": {},
+            "mime": {"graph_format": "mime"},
+            "tls": servers.implicit_tls(self._upstream),
+            "workers": {"workers": 2},
+        }
+        self._servers: dict[str, Server] = {}
+        for name in self._settings:
+            try:
+                self._servers[name] = stack.enter_context(self._relay(name))
+            except CannotRun as fault:
+                if name != "workers":
+                    raise
+                say(f"no figures with two workers: {fault}")
+        self._peer = stack.enter_context(
+            servers.start(servers.peer_arguments(self._upstream), directory / "aiosmtpd.log")
         )
-        self._arguments = {
-            "relay": servers.relay_arguments(directory, self._upstream),
-            "aiosmtpd": servers.peer_arguments(self._upstream),
-        }
-        self._servers = {
-            name: stack.enter_context(servers.start(arguments, directory / f"{name}.log"))
-            for name, arguments in self._arguments.items()
-        }
 
-    def run(self, progress: Callable[[str], None]) -> Results:
+    def run(self) -> Results:
         """All rounds. Raises CannotRun."""
-        results = Results(_machine(), cells=[asdict(cell) for cell in CELLS])
-        for server in self._servers.values():
+        results = Results(_machine())
+        for server in (*self._servers.values(), self._peer):
             for upstream_ms in (0, 200):  # tokens are fetched, connections to the upstream opened
-                self._send(server, Cell(2 * KIB, 100, upstream_ms), self._effort.warm_up_s)
+                self._send(server, Cell("", "", 2 * KIB, 100, upstream_ms), seconds=0.5)
         for number in range(self._effort.rounds):
-            progress(f"round {number + 1} of {self._effort.rounds}")
+            self._say(f"round {number + 1} of {self._effort.rounds}")
             results.calibration_ms.append(calibrate_ms())
-            names = list(self._servers)
-            if number % 2:
-                names.reverse()
-            for name in names:
-                results.start.setdefault(name, []).append(self._measure_start(name))
-            for cell, kept in zip(CELLS, results.cells, strict=True):
-                for name in names:
-                    result = self._send(self._servers[name], cell, self._effort.seconds)
-                    kept.setdefault(name, []).append(result)
+            for cell in CELLS if number % 2 == 0 else reversed(CELLS):
+                self._measure(cell, results)
+            self._measure_start(results)
+            self._measure_idle(results, "plain")
+            self._measure_idle(results, "tls")
+            self._measure_fairness(results)
+            self._measure_throttled(results)
+            self._measure_peak(results, "one_25m", 25 * MIB - 64 * KIB, 1)
+            if self._effort.large:
+                self._measure_peak(results, "four_20m", 20 * MIB, 4)
+                self._measure_peak(results, "twenty_25m", 25 * MIB - 64 * KIB, 20)
+                self._measure_peak(results, "fifty_20m", 20 * MIB, 50)
+        if self._effort.large:
+            self._say("10,000 idle connections")
+            self._measure_many_idle(results)
         return results
 
-    def _send(self, server: Server, cell: Cell, seconds: float) -> dict[str, Any]:
-        return self._load.run(
-            {
-                "job": "send",
-                **server.target,
-                "size": cell.size,
-                "connections": cell.connections,
-                "users": f"d{cell.upstream_ms}.user",
-                "seconds": seconds,
-                "warm_up_s": self._effort.warm_up_s,
-                "spread_s": cell.upstream_ms / 1000,
-                "keep": cell.keep,
-                "pipeline": cell.pipeline,
-                "pids": {"server": server.process.pid, "upstream": self._upstream.process.pid},
-            }
-        )
+    @contextmanager
+    def _relay(self, name: str, **settings: Any) -> Iterator[Server]:
+        arguments = servers.relay_arguments(self._directory, self._upstream, name, **self._settings[name], **settings)
+        output = self._directory / f"{name}-{time.monotonic_ns()}.log"
+        with servers.start(arguments, output, 2 if name == "tls" else 1) as server:
+            yield server
 
-    def _measure_start(self, name: str) -> dict[str, float]:
-        """A fresh process: its first greeting, its memory, and what idle connections add."""
-        with servers.start(self._arguments[name], self._directory / "start.log") as server:
-            first_220_s = server.seconds_to_greeting()
-            self._send(server, Cell(2 * KIB, 1, 0), 0.1)
-            idle_kib = server.rss_kib()
-            self._load.run({"job": "idle", **server.target, "count": IDLE_CONNECTIONS})
-            connected_kib = server.rss_kib()
+    def _send(self, server: Server, cell: Cell, *, load: int = 0, **more: Any) -> dict[str, Any]:
+        job = {
+            "job": "send",
+            **server.target,
+            "size": cell.size,
+            "connections": cell.connections,
+            "users": f"d{cell.upstream_ms}.user",
+            "warm_up_s": self._effort.warm_up_s,
+            "spread_s": cell.upstream_ms / 1000,
+            "keep": cell.keep,
+            "pipeline": cell.pipeline,
+            "tls": cell.server == "tls" or server is self._servers.get("tls"),
+            "ca_file": str(self._upstream.ca_file),
+            "pids": {"server": server.process.pid}
+            | {name: process.pid for name, process in self._upstream.processes.items()},
+            **more,
+        }
+        return self._loads[load].run(job)
+
+    def _measure(self, cell: Cell, results: Results) -> None:
+        if cell.server not in self._servers:
+            return
+        seconds = self._effort.seconds
+        # Large ones are counted, since few of them end within the seconds.
+        much: dict[str, Any] = {"messages": 4} if cell.size > 10 * MIB else {"seconds": seconds}
+        result = self._send(self._servers[cell.server], cell, **much)
+        results.cells.setdefault(cell.name, []).append(result)
+        if cell.both:
+            peers = self._send(self._peer, cell, seconds=seconds)
+            results.cells.setdefault(f"peer:{cell.name}", []).append(peers)
+        per_second = result["messages"] / result["seconds"]
+        results.add(f"{cell.name}.cpu_ms", result["cpu_s"]["server"] / max(result["messages"], 1) * 1000)
+        results.add(f"{cell.name}.per_second", per_second)
+        results.add(f"{cell.name}.p99_ms", result["p99_ms"])
+        if cell.upstream_ms:
+            possible = cell.connections * 1000 / cell.upstream_ms
+            results.add(f"{cell.name}.share", per_second / possible * 100)
+
+    def _measure_start(self, results: Results) -> None:
+        with self._relay("json") as server:
+            results.add("first_220_s", server.seconds_to_greeting())
+            self._send(server, Cell("", "", 2 * KIB, 1), messages=1)
+            results.add("idle_mib", processes.memory_kib(server.process.pid) / KIB)
+
+    def _measure_idle(self, results: Results, kind: str) -> None:
+        with self._relay("tls" if kind == "tls" else "json") as server:
+            cell = Cell("", "tls" if kind == "tls" else "json", 2 * KIB, 20)
+            self._send(server, cell, messages=20)
+            before = processes.memory_kib(server.process.pid)
+            idle = {"job": "idle", **server.target, "count": IDLE_CONNECTIONS, "tls": kind == "tls"}
+            self._load.run({**idle, "ca_file": str(self._upstream.ca_file)})
+            each = (processes.memory_kib(server.process.pid) - before) / IDLE_CONNECTIONS
             self._load.run({"job": "close"})
-        return {"first_220_s": first_220_s, "idle_kib": idle_kib, "connected_kib": connected_kib}
+        results.add(f"idle_{kind}_kib", each)
+
+    def _measure_many_idle(self, results: Results) -> None:
+        with self._relay("json", max_connections=10_100) as server:
+            self._load.run({"job": "idle", **server.target, "count": 10_000})
+            sent = self._send(server, Cell("", "", 2 * KIB, 10), load=1, messages=1000)
+            self._load.run({"job": "close"})
+        results.add("many_idle_served", sent["messages"])
+
+    def _measure_peak(self, results: Results, name: str, size: int, count: int) -> None:
+        """The high-water mark of resident memory while so many messages come at a time, above what it was before."""
+        with self._relay("json") as server:
+            self._send(server, Cell("", "", 2 * KIB, 10), messages=50)
+            before = processes.memory_kib(server.process.pid)
+            processes.reset_peak(server.process.pid)
+            self._send(server, Cell("", "", size, count), messages=count)
+            peak = processes.memory_kib(server.process.pid, "VmHWM")
+        results.add(f"{name}.peak_mib", (peak - before) / KIB)
+
+    def _measure_fairness(self, results: Results) -> None:
+        """2 KiB messages alone, and with NOOPs beside them while four of 20 MiB are handled all the time."""
+        server = self._servers["json"]
+        seconds = self._effort.seconds * 2
+        small = Cell("", "json", 2 * KIB, 10)
+        alone = self._send(server, small, seconds=seconds)
+        target = {**server.target, "seconds": seconds + 0.5}
+        large = {"job": "send", **target, "size": 20 * MIB, "connections": 4, "users": "d0.large"}
+        self._loads[1].begin(large)
+        time.sleep(0.3)
+        self._loads[2].begin({"job": "probe", **target, "seconds": seconds})
+        beside = self._send(server, small, seconds=seconds)
+        probe = self._loads[2].finish()
+        self._loads[1].finish()
+        results.add("beside_large.p99_ms", beside["p99_ms"])
+        results.add("beside_large.p99_ratio", beside["p99_ms"] / max(alone["p99_ms"], 0.001))
+        results.add("beside_large.noop_p99_ms", probe["p99_ms"])
+        results.add("beside_large.noop_longest_ms", probe["p100_ms"])
+
+    def _measure_throttled(self, results: Results) -> None:
+        """One mailbox before the sandbox, which answers 429 to a fifth request at a time."""
+        directory = self._directory / f"sandbox-{time.monotonic_ns()}"
+        directory.mkdir()
+        settings = {"mailbox_concurrency": _THROTTLED_PLACES}
+        with SandboxProcess(directory, **settings) as sandbox, ExitStack() as stack:
+            sandbox.fault(kind="sendMail", count=-1, delay_s=_THROTTLED_DELAY_S)
+            arguments = servers.relay_arguments(
+                directory,
+                sandbox,
+                "throttled",
+                oauth2_config={
+                    "client_id": CLIENT_ID,
+                    "client_secret": CLIENT_SECRET,
+                    "tenant_id": "sandbox",
+                    "authority": sandbox.url,
+                },
+            )
+            server = stack.enter_context(servers.start(arguments, directory / "relay.log"))
+            cell = Cell("", "", 2 * KIB, 12, keep=True)
+            sent = self._send(server, cell, seconds=self._effort.throttled_s, users="me@bench.example")
+            statuses: Mapping[str, int] = sandbox.stats()["requests"].get("sendMail", {})
+        possible = _THROTTLED_PLACES / _THROTTLED_DELAY_S * sent["seconds"]
+        results.add("throttled.refused", statuses.get("429", 0) / max(sum(statuses.values()), 1) * 100)
+        results.add("throttled.share", sent["messages"] / possible * 100)
 
 
 def calibrate_ms() -> float:
@@ -165,21 +303,41 @@ def _machine() -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--short", action="store_true", help="one short round: shows that the bench runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--rounds", type=int, help="how many rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured there")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="write a chart there, in SVG")
     options = parser.parse_args()
+    effort = SHORT if options.short else FULL
+    rounds = options.rounds or effort.rounds
     most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # for what we start: 1,000 connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # for what we start
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory, ExitStack() as stack:
-            bench = Bench(Path(directory), SHORT if options.short else FULL, stack)
-            results = bench.run(lambda text: print(text, file=sys.stderr, flush=True))
-    except CannotRun as fault:
+            effort = Effort(rounds, effort.seconds, effort.warm_up_s, effort.throttled_s, effort.large)
+            results = Bench(Path(directory), effort, stack, say).run()
+    except (CannotRun, upstream.NoNginx) as fault:
         print(f"bench: {fault}", file=sys.stderr)
         return 1
-    print(report.text(results.machine, results.calibration_ms, results.start, results.cells, IDLE_CONNECTIONS))
+    _derive(results)
+    print(report.text(results.machine, results.calibration_ms, results.figures, results.cells))
     if options.json:
         options.json.write_text(json.dumps(asdict(results), indent=1), encoding="utf-8")
+    if options.chart:
+        options.chart.write_text(chart.svg(results.figures, results.calibration_ms), encoding="utf-8")
     return 0
+
+
+def _derive(results: Results) -> None:
+    """Ratios of figures of the same round."""
+    found = results.figures
+    for figure in FIGURES:
+        if figure.ratio_of and all(name in found for name in figure.ratio_of):
+            above, below = (found[name] for name in figure.ratio_of)
+            found[figure.name] = [a / b for a, b in zip(above, below, strict=True) if b]
 
 
 if __name__ == "__main__":

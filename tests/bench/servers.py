@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from upstream import Upstream
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-_PATIENCE_S = 30.0
+_PATIENCE_S = 120.0
 
 
 class CannotRun(Exception):
@@ -44,26 +47,26 @@ class Server:
             sock.recv(512)
             return time.monotonic() - self.started
 
-    def rss_kib(self) -> int:
-        """Resident memory now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-
 
 @contextmanager
-def start(arguments: Sequence[str], output: Path) -> Iterator[Server]:
+def start(arguments: Sequence[str], output: Path, listeners: int = 1) -> Iterator[Server]:
     """python with these arguments, from when it listens to the end of the block; output: the file for what it prints.
 
-    Each of our servers prints a line of JSON with "listening" and its address.
+    Each of our servers prints a line of JSON with "listening" and its address; of several, the last one counts.
     """
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # As from an installed package: compiled once, and without the import hooks of a development install.
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{sysconfig.get_path('purelib')}",
+        "PYTHONPYCACHEPREFIX": str(output.parent / "compiled"),
+    }
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+            [sys.executable, "-S", *arguments], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
     try:
-        yield Server(process, _wait_until_it_listens(process, output, arguments[0]), started)
+        yield Server(process, _wait_until_it_listens(process, output, arguments[0], listeners), started)
     finally:
         process.terminate()
         try:
@@ -73,13 +76,14 @@ def start(arguments: Sequence[str], output: Path) -> Iterator[Server]:
             process.wait()
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], output: Path, name: str) -> Mapping[str, Any]:
+def _wait_until_it_listens(process: subprocess.Popen[bytes], output: Path, name: str, listeners: int) -> dict[str, Any]:
     deadline = time.monotonic() + _PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline:
-        for line in output.read_bytes().splitlines(keepends=True):
-            if b'"listening"' in line and line.endswith(b"\n"):
-                facts: dict[str, Any] = json.loads(line)
-                return facts
+        lines = output.read_bytes().splitlines(keepends=True)
+        said = [line for line in lines if b'"listening"' in line and line.endswith(b"\n")]
+        if len(said) >= listeners:
+            facts: dict[str, Any] = json.loads(said[-1])
+            return facts
         time.sleep(0.002)
     raise CannotRun(f"{name} does not listen; it wrote:\n{output.read_text(errors='replace')}")
 
@@ -94,14 +98,23 @@ class Load:
 
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The job's result. Raises CannotRun."""
+        self.begin(job)
+        return self.finish()
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Let it start; finish() has to follow."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        self._job = job
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for the job's result. Raises CannotRun."""
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         result: dict[str, Any] = json.loads(line) if line else {"fault": "load.py ended"}
         if "fault" in result:
-            raise CannotRun(f"{job}: {result['fault']}")
+            raise CannotRun(f"{self._job}: {result['fault']}")
         return result
 
     def stop(self) -> None:
@@ -109,9 +122,8 @@ class Load:
         self._process.communicate(timeout=_PATIENCE_S)
 
 
-def relay_arguments(directory: Path, upstream: Server) -> list[str]:
+def relay_arguments(directory: Path, upstream: Upstream, name: str, **settings: Any) -> list[str]:
     """How the relay is started before this upstream; writes its configuration into directory."""
-    url = upstream.facts["address"]
     config = {
         "listen_addr": "127.0.0.1:0",
         "hostname": "bench.example",  # or the time of the machine's resolver would be measured
@@ -121,16 +133,23 @@ def relay_arguments(directory: Path, upstream: Server) -> list[str]:
             "client_id": "00000000-0000-0000-0000-000000000001",
             "client_secret": "bench",
             "tenant_id": "bench",
-            "authority": url,
+            "authority": upstream.url,
         },
-        "graph_url": url,
-        "ca_bundle": upstream.facts["ca_file"],
+        "graph_url": upstream.url,
+        "ca_bundle": str(upstream.ca_file),
+        **settings,
     }
-    path = directory / "config.yaml"
+    path = directory / f"{name}.yaml"
     path.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     return ["relay.py", "run", "--config", str(path)]
 
 
-def peer_arguments(upstream: Server) -> list[str]:
+def implicit_tls(upstream: Upstream) -> dict[str, Any]:
+    """The settings for a relay that takes TLS alone: a second address has to be there, and is not used."""
+    files = {"cert_file": str(upstream.cert_file), "key_file": str(upstream.key_file)}
+    return {"tls": {**files, "implicit_addr": "127.0.0.1:0"}}
+
+
+def peer_arguments(upstream: Upstream) -> list[str]:
     """How the peer is started before this upstream."""
-    return [str(HERE / "peer_aiosmtpd.py"), upstream.facts["address"], upstream.facts["ca_file"]]
+    return [str(HERE / "peer_aiosmtpd.py"), upstream.url, str(upstream.ca_file)]

@@ -90,6 +90,9 @@ class CutSocket:
                 if silent or not self._may_wait:
                     raise
 
+    def send(self, data: bytes, /) -> int:
+        return self._sock.send(data)
+
     def sendall(self, data: bytes, /) -> None:
         self._sock.sendall(data)
 

@@ -35,6 +35,10 @@ class SegmentSocket:
         assert value >= 0
         self._timeout_s = value
 
+    def send(self, data: bytes, /) -> int:
+        self.sendall(data)
+        return len(data)
+
     def sendall(self, data: bytes, /) -> None:
         self.sent.append(data)
 

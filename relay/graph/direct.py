@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""Kept HTTP connections with no proxy between: one request, one answer (RFC 9112). Knows no Graph and no tokens.
+
+It stands behind requests.Session where the way is direct. urllib3 looks up pools, retries and URLs for each message
+anew, and wraps each answer twice: that took more than all of SMTP. The TLS settings are still urllib3's, and the answer
+is read by http.client.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ReadTimeout, SSLError
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.util.ssl_ import create_urllib3_context
+
+from relay.clock import give_way
+
+SocketOption = tuple[int, int, int]
+
+_PIECE = 65536
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)(?P<fields>(?:\r\n[!-9;-~]+:[^\r\n]*)*)"
+)
+
+
+class DirectConnections:
+    """Connections to any host, each kept behind its answer for the next request to the same one."""
+
+    def __init__(self, ca_bundle: str, most_kept: int, options: Sequence[SocketOption]) -> None:
+        """ca_bundle: file or directory; empty: the authorities that requests goes by. most_kept: to one host."""
+        self._ca_bundle = ca_bundle
+        self._most_kept = most_kept
+        self._options = options
+        self._context: ssl.SSLContext | None = None
+        self._resting: dict[tuple[str, str], list[socket.socket]] = {}  # by scheme and authority
+
+    def send(self, request: requests.PreparedRequest, connect_timeout_s: float, timeout_s: float) -> requests.Response:
+        """The answer, read to its end. Raises requests' exceptions; ValueError for a field that cannot be sent."""
+        url = urlsplit(request.url or "")
+        resting = self._resting.setdefault((url.scheme, url.netloc), [])
+        sock = _take(resting)
+        if sock is None:
+            with _faults(ConnectTimeout):
+                sock = self._connect(url, connect_timeout_s)
+        try:
+            with _faults(ReadTimeout):
+                sock.settimeout(timeout_s)
+                sent = _send(sock, request, url)
+                response, stays = _read(sock, request)
+        except BaseException:
+            sock.close()
+            raise
+        if sent and stays and len(resting) < self._most_kept:
+            resting.append(sock)
+        else:
+            sock.close()
+        return response
+
+    def close(self) -> None:
+        """End those that rest; one in use is kept behind its answer, and ends with the session."""
+        for resting in self._resting.values():
+            while resting:
+                resting.pop().close()
+
+    def _connect(self, url: SplitResult, timeout_s: float) -> socket.socket:
+        host = url.hostname or ""
+        secure = url.scheme == "https"
+        sock = socket.create_connection((host, url.port or (443 if secure else 80)), timeout_s)
+        try:
+            for option in self._options:
+                sock.setsockopt(*option)
+            return self._tls().wrap_socket(sock, server_hostname=host) if secure else sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def _tls(self) -> ssl.SSLContext:
+        """One for all: reading some hundred authorities takes a core for 10 ms and a MiB, each time."""
+        if self._context is None:
+            context = create_urllib3_context()
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.check_hostname = True
+            path = self._ca_bundle or DEFAULT_CA_BUNDLE_PATH
+            context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
+            self._context = context
+        return self._context
+
+
+@contextmanager
+def _faults(timeout: type[requests.Timeout]) -> Iterator[None]:
+    """What sockets and http.client raise as requests would have raised it. The texts may quote a header: left out."""
+    try:
+        yield
+    except TimeoutError:
+        raise timeout from None
+    except ssl.SSLCertVerificationError as fault:
+        raise SSLError(fault.verify_message) from None
+    except ssl.SSLError as fault:
+        if "timed out" in str(fault):  # gevent's way to say it of a handshake
+            raise timeout from None
+        raise (SSLError if timeout is ConnectTimeout else requests.ConnectionError)(fault.reason) from None
+    except (OSError, http.client.HTTPException) as fault:
+        raise requests.ConnectionError(type(fault).__name__) from None
+
+
+def _take(resting: list[socket.socket]) -> socket.socket | None:
+    """The one that was used last, or the next; one that has ended meanwhile, or has anything to say, is no use."""
+    while resting:
+        sock = resting.pop()
+        try:
+            sock.settimeout(0)
+            sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return sock
+        except (OSError, ValueError):
+            pass
+        sock.close()
+    return None
+
+
+def _send(sock: socket.socket, request: requests.PreparedRequest, url: SplitResult) -> bool:
+    """Whether all went; where not, an answer may be there already (413). The head leaves with the first piece."""
+    target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
+    fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
+    head = f"{request.method} {target} HTTP/1.1\r\nHost: {url.netloc}\r\nAccept-Encoding: identity\r\n{fields}\r\n"
+    if head.count("\n") != len(request.headers) + 4 or head.count("\r") != head.count("\n") or " " in target:
+        raise ValueError("a header field or the URL cannot be sent")
+    body = request.body or b""
+    pieces = iter((body.encode() if isinstance(body, str) else body,) if isinstance(body, str | bytes) else body)
+    try:
+        octets = head.encode("latin-1") + bytes(next(pieces, b""))
+        sent = sock.send(octets)
+        if sent < len(octets):  # sendall() asks the system for the size of its buffer first, each time
+            sock.sendall(octets[sent:])
+        for piece in pieces:
+            give_way()
+            sock.sendall(piece)
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
+
+
+def _read(sock: socket.socket, request: requests.PreparedRequest) -> tuple[requests.Response, bool]:
+    """The answer, and whether the connection can take another request."""
+    octets = sock.recv(_PIECE)
+    response = requests.Response()
+    response.request, response.url = request, request.url or ""
+    stays = _take_plain(response, octets) or _take_any(response, octets, sock, request)
+    if "content-type" in response.headers:
+        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
+    return response, stays
+
+
+def _take_plain(response: requests.Response, octets: bytes) -> bool:
+    """Fill in an answer that came in one piece and says how long it is, as nearly all do; False for any other."""
+    head, _, body = octets.partition(b"\r\n\r\n")
+    plain = _PLAIN_HEAD.fullmatch(head)
+    if plain is None:
+        return False
+    fields = [field.partition(b":")[::2] for field in plain["fields"].split(b"\r\n")[1:]]
+    headers = {name.lower(): value.strip() for name, value in fields}
+    if headers.get(b"content-length") != b"%d" % len(body) or b"transfer-encoding" in headers:
+        return False
+    if headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+        return False
+    response.status_code, response.reason = int(plain["status"]), plain["reason"].decode("latin-1")
+    response.headers.update((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.items())
+    response.raw = io.BytesIO(body)
+    return True
+
+
+def _take_any(
+    response: requests.Response, octets: bytes, sock: socket.socket, request: requests.PreparedRequest
+) -> bool:
+    """Fill in whatever http.client can read; whether the connection can take another request."""
+    answer = http.client.HTTPResponse(_Received(octets, sock), method=request.method)  # type: ignore[arg-type]
+    try:
+        answer.begin()
+        response.status_code, response.reason = answer.status, answer.reason
+        response.headers = CaseInsensitiveDict(answer.headers.items())
+        try:
+            response.raw = io.BytesIO(answer.read())
+        except (OSError, http.client.HTTPException):
+            response.raw = _BrokenOff()
+            return False
+        return not answer.will_close
+    finally:
+        answer.close()
+
+
+class _Received(io.RawIOBase):
+    """A socket of which some octets have been read, as http.client wants one."""
+
+    def __init__(self, octets: bytes, sock: socket.socket) -> None:
+        self._octets = octets
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self._octets:
+            size = min(len(buffer), len(self._octets))
+            buffer[:size], self._octets = self._octets[:size], self._octets[size:]
+            return size
+        return self._sock.recv_into(buffer)
+
+
+class _BrokenOff(io.RawIOBase):
+    """The body of an answer that ended too early: its status counts all the same."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        raise ChunkedEncodingError("the answer broke off")
