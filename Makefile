@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?=
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 4
 FUZZ_SECONDS ?= 60
 
 .PHONY: help run test lint format types check cover bench chaos fuzz docs site clean
@@ -24,7 +25,7 @@ run: $(VENV)/installed ## start the relay on the embedded sandbox
 	$(BIN)/python relay.py sandbox
 
 test: $(VENV)/developed ## run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --timeout 900 $(PYTEST_ARGS)
 
 lint: $(VENV)/developed ## ruff: lint and format
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ setup(
     extras_require={
         "dev": [
             "pytest>=8",
+            "pytest-xdist",
             "pytest-timeout",
             "hypothesis>=6",
             "mypy",
