@@ -30,6 +30,7 @@ from relay.clock import give_way
 SocketOption = tuple[int, int, int]
 
 _PIECE = 65536
+_BODY_PATIENCE_S = 10.0  # of an answer; its status is known by then, and decides
 _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)(?P<fields>(?:\r\n[!-9;-~]+:[^\r\n]*)*)"
 )
@@ -190,6 +191,7 @@ def _take_any(
         answer.begin()
         response.status_code, response.reason = answer.status, answer.reason
         response.headers = CaseInsensitiveDict(answer.headers.items())
+        sock.settimeout(min(sock.gettimeout() or _BODY_PATIENCE_S, _BODY_PATIENCE_S))
         try:
             response.raw = io.BytesIO(answer.read())
         except (OSError, http.client.HTTPException):

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64decode
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -330,7 +331,8 @@ def run(seed: int, messages: int, clients: int, workers: int = 1) -> Report:
                 relay.stop()
         arrivals: Counter[int] = Counter()
         for message in upstream.messages():
-            arrivals[int(re.findall(r"id=(\d+);", message["message"]["body"]["content"])[0])] += 1
+            text = b64decode(message["mime"]).decode() if message["mime"] else message["message"]["body"]["content"]
+            arrivals[int(re.findall(r"id=(\d+);", text)[0])] += 1
         return judge(fates, stage, arrivals)
 
 

@@ -178,6 +178,20 @@ def test_a_body_that_breaks_off_leaves_the_status(session: requests.Session) -> 
             _ = response.content
 
 
+def test_a_body_that_stalls_leaves_the_status(session: requests.Session) -> None:
+    heard = threading.Event()
+
+    def serve(sock: socket.socket, _: int) -> None:
+        read_request(sock)
+        sock.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\n")
+        assert heard.wait(60)
+
+    with server(serve) as url:
+        response = session.post(url, data=b"body", timeout=(60, 3), stream=True)
+        heard.set()
+        assert response.status_code == 202
+
+
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"220 mail.example ESMTP\r\n", b"\r\n\r\n"])
 def test_no_answer(session: requests.Session, answer: bytes) -> None:
     with server(answers(answer)) as url, pytest.raises(requests.ConnectionError):
