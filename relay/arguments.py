@@ -16,6 +16,7 @@ from relay import __version__
 
 VERSION = f"graph-smtp-relay {__version__}"
 SYSTEM_CONFIG = Path("/etc/graph-smtp-relay/config.yaml")
+SERVICE_ACTIONS = ("install", "start", "stop", "status", "uninstall")
 MIGRATE_FROM = ("azuresmtpwithoauth", "smtp2graph", "smtp-oauth-relay")
 
 _Add = Callable[..., argparse.ArgumentParser]
@@ -92,7 +93,9 @@ def _add_check(add: _Add) -> None:
 def _add_send_test(add: _Add) -> None:
     send_test = add("send-test", "send a mail through the running relay, as a device would")
     send_test.add_argument("--to", metavar="ADDR", required=True, help="who gets it")
-    send_test.add_argument("--from", metavar="ADDR", dest="sender", help="sender; default: the user, else --to")
+    send_test.add_argument(
+        "--from", metavar="ADDR", dest="sender", help="sender; default: the mailbox of the login, else --to"
+    )
     send_test.add_argument("--attach", metavar="FILE", type=Path, help="a file to attach")
     _add_login(send_test)
 
@@ -134,9 +137,7 @@ def _add_service(add: _Add) -> None:
         "Install, start, stop, show or remove the system service: a systemd unit, or an init script where there is no "
         "systemd.",
     )
-    service.add_argument(
-        "action", choices=("install", "start", "stop", "status", "uninstall"), help="what to do with the service"
-    )
+    service.add_argument("action", choices=SERVICE_ACTIONS, help="what to do with the service")
 
 
 def _add_sandbox(add: _Add) -> None:
@@ -197,5 +198,6 @@ def _ip_address(text: str) -> str:
 
 def seed_flags(arguments: Sequence[str]) -> list[str]:
     """`-service ACTION` and `-encrypt`, as in azureSMTPwithOAuth, become commands."""
-    words = {"-service": "service", "-encrypt": "encrypt"}
-    return [words.get(argument.replace("--", "-", 1), argument) for argument in arguments]
+    words: dict[str, tuple[str, ...]] = {"-service": ("service",), "-encrypt": ("encrypt",)}
+    words |= {f"-service={action}": ("service", action) for action in SERVICE_ACTIONS}  # as Go's flags may be written
+    return [word for argument in arguments for word in words.get(argument.replace("--", "-", 1), (argument,))]

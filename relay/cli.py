@@ -62,7 +62,7 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
     except ConfigError as faults:
         print(faults, file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except (BrokenPipeError, KeyboardInterrupt):  # who read us is gone, or who typed gave up
         return 1
 
 
@@ -161,13 +161,23 @@ def _send_test(options: argparse.Namespace, path: Path) -> int:
     access = config.access
     if login is None and access.fallback_user and access.fallback_password and config.entra.flow == "password":
         login = Credentials(access.fallback_user, access.fallback_password)
-    sender = options.sender or (login.user if login and "@" in login.user else options.to)
+    sender = options.sender or _mailbox_of(config, login) or options.to
     try:
         send(config, Order(options.to, sender, options.attach, login), lambda line: print(line, flush=True))
     except NotSent as refusal:
         print(f"graph-smtp-relay: {refusal}", file=sys.stderr)
         return 1
     return 0
+
+
+def _mailbox_of(config: Config, login: Credentials | None) -> str:
+    """The address that may write with this login; empty where the configuration does not say."""
+    if config.entra.flow == "password":
+        return login.user if login and "@" in login.user else ""
+    if config.entra.flow == "client_login" or login is None:
+        return config.accounts.default_mailbox  # its user name is none, for all its @
+    name = login.user.strip().casefold()
+    return next((user.mailbox for user in config.accounts.users if user.username.casefold() == name), "")
 
 
 def _init(options: argparse.Namespace, program: Path | None) -> int:
@@ -334,7 +344,10 @@ def _tls_cert(options: argparse.Namespace) -> int:
 def _hash_password() -> int:
     """Asks twice on a terminal; else the password's line, once or twice, comes from standard input."""
     if sys.stdin.isatty():
-        password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
+        try:
+            password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
+        except EOFError:
+            password = again = ""
     else:
         lines = [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
         password = lines[0]
@@ -347,12 +360,13 @@ def _hash_password() -> int:
 
 
 def _crypt(options: argparse.Namespace, path: Path) -> int:
-    from relay.configcrypt import decrypt_file, encrypt_file
+    from relay.configcrypt import check_file, decrypt_file, encrypt_file
     from relay.configyaml import YamlFault
     from relay.vault import Vault, VaultFault, key_file
 
     vault = Vault(key_file(options.key_file, os.environ))
     try:
+        check_file(path)  # no key is made for a file that cannot be encrypted
         if options.command == "encrypt" and vault.make_key():
             print(f"made the key file {vault.path}: keep it apart from the configuration, and keep a copy")
         changed = (encrypt_file if options.command == "encrypt" else decrypt_file)(path, vault)
@@ -361,7 +375,7 @@ def _crypt(options: argparse.Namespace, path: Path) -> int:
     except VaultFault as fault:
         raise ConfigError((f"{path}: {fault}",)) from None
     except OSError as fault:
-        raise ConfigError((f"{path}: {fault.strerror}",)) from None
+        raise ConfigError((f"{fault.filename or path}: {fault.strerror}",)) from None
     print(f"{path}: {changed} {'secret' if changed == 1 else 'secrets'} {options.command}ed")
     return 0
 

@@ -6,6 +6,7 @@ Knows YAML nodes and the table of keys. The file is replaced at once or not at a
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tempfile
@@ -15,10 +16,12 @@ from pathlib import Path
 import yaml
 
 from relay.config import Config, Key, keys_of
+from relay.configvalue import tells
 from relay.configyaml import YamlFault, compose, entries, is_text
 from relay.vault import PREFIX, Vault, VaultFault
 
 _BOM = "\ufeff"
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # which keep the mark as a character
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
 
 
@@ -45,10 +48,17 @@ def decrypt_file(path: Path, vault: Vault) -> int:
     return _change(path, plain)
 
 
+def check_file(path: Path) -> None:
+    """Raises YamlFault, OSError where the file is none that could be changed."""
+    compose(path.read_bytes())
+
+
 def _change(path: Path, new_text: Callable[[str], str]) -> int:
     """Replace each secret by what new_text makes of it; empty leaves it alone."""
+    octets = path.read_bytes()
+    encoding = next((name for mark, name in _UTF16.items() if octets.startswith(mark)), "utf-8")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = octets.decode(encoding)
     except UnicodeDecodeError:
         raise YamlFault(1, "not UTF-8 text; save the file as UTF-8") from None
     offset = len(text) - len(text.removeprefix(_BOM))
@@ -63,7 +73,7 @@ def _change(path: Path, new_text: Callable[[str], str]) -> int:
             text = text[:start] + replacement + line_end + text[end:]
             changed += 1
     if changed:
-        _replace(path, text)
+        _replace(path, text.encode(encoding))
     return changed
 
 
@@ -87,7 +97,7 @@ def _secrets_below(mapping: yaml.MappingNode, keys: dict[str, Key], prefix: str)
             yield from _secrets_below(value, keys, f"{path}.")
         key = keys.get(path)
         is_secret = key is not None and key.kind == "secret" and not path.endswith("_hash")
-        if is_secret and isinstance(value, yaml.ScalarNode) and is_text(value) and value.value:
+        if is_secret and isinstance(value, yaml.ScalarNode) and is_text(value) and tells(path, value.value):
             yield value
 
 
@@ -95,7 +105,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, octets: bytes) -> None:
     """Write beside, then rename: whoever reads sees the old file or the new one."""
     target = path.resolve()
     status = target.stat()
@@ -105,7 +115,7 @@ def _replace(path: Path, text: str) -> None:
             os.fchmod(file.fileno(), status.st_mode & 0o7777)
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), status.st_uid, status.st_gid)
-            file.write(text.encode())
+            file.write(octets)
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, target)

@@ -377,7 +377,7 @@ class _Reader:
         value = configvalue.parser_of(key)(text)
         if key.kind != "secret":
             return value
-        if is_text(node) and node.value == text and not place.endswith("_hash"):
+        if is_text(node) and node.value == text and configvalue.tells(key.path, text) and not place.endswith("_hash"):
             self.in_clear.append(place)
         if text != text.strip():
             self.warn(place, "starts or ends with white space")

@@ -18,6 +18,7 @@ from typing import Any
 from relay.clientcert import BadCertificate, read_client_certificate
 from relay.config import Key, Kind, ListenAddress, Network, Rate
 from relay.credentials import check_password_hash
+from relay.vault import PREFIX
 
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\]"
 _URL = re.compile(rf"(https?)://({_HOST})(?::([0-9]{{1,5}}))?/?", re.IGNORECASE)
@@ -178,6 +179,11 @@ def https_proxy(text: str) -> str:
     if parts is None or not _is_host(parts[1]) or not 1 <= int(parts[2]) <= 65535:
         raise BadValue("must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (percent-encode @ and /)")
     return text
+
+
+def tells(path: str, text: str) -> bool:
+    """Whether a secret key's text gives anything away: a proxy's address does not, unless it holds a password."""
+    return bool(text) and (path != "https_proxy" or "@" in text or text.startswith(PREFIX))
 
 
 def readable(path: str) -> str:

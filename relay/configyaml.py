@@ -49,11 +49,22 @@ class YamlFault(Exception):
         self.line = line
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes a tab between a key and its value, and before a comment, as the YAML library of azureSMTPwithOAuth does."""
+
+    def scan_to_next_token(self) -> None:
+        while True:
+            super().scan_to_next_token()
+            if self.peek() != "\t" or (self.allow_simple_key and not self.flow_level):
+                return
+            self.forward()
+
+
 def compose(source: bytes | str) -> yaml.Node | None:
     """The root node, None for an empty file. Raises YamlFault."""
     text = _decode(source) if isinstance(source, bytes) else source
     try:
-        root: yaml.Node | None = yaml.compose(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader)
+        root: yaml.Node | None = yaml.compose(text.removeprefix("\ufeff"), Loader=_Loader)
         return root
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

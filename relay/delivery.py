@@ -120,7 +120,7 @@ class Delivery:
         account.mailbox = identity.mailbox or from_.addr
         if not account.mailbox:
             raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
-        if message.from_ and not is_allowed(from_.addr, identity.allowed_from):
+        if not all(is_allowed(one.addr, identity.allowed_from) for one in message.from_):
             raise SenderNotAllowed("the From header is not in allowed_from")
         if not message.message_id:  # by it the message is found again; the same for all tries
             domain = account.mailbox.rpartition("@")[2]

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from relay.credentials import Secret
+from relay.idn import comparable_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,17 @@ class Identity:
 
 
 def is_allowed(address: str, patterns: tuple[str, ...]) -> bool:
-    """Whether an address is one of the patterns, which are addresses or *@domain; no patterns allow any."""
-    if not patterns:
-        return True
-    address = address.casefold()
-    domain = address.rpartition("@")[2]
-    return any(
-        pattern == address or (pattern.startswith("*@") and pattern[2:] == domain)
-        for pattern in map(str.casefold, patterns)
-    )
+    """Whether an address is one of the patterns, which are addresses or *@domain; no patterns allow any.
+
+    Case does not count, and an IDN domain may stand in either form on either side.
+    """
+    wanted = _comparable(address)
+    return not patterns or any(pattern in (wanted, ("*", wanted[1])) for pattern in map(_comparable, patterns))
+
+
+def _comparable(address: str) -> tuple[str, str]:
+    local, _, domain = address.rpartition("@")
+    return local.casefold(), comparable_domain(domain)
 
 
 _UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}|[A-Za-z0-9_-]{22}"

@@ -24,8 +24,9 @@ def key_file(option: str | None, environ: Mapping[str, str]) -> Path:
     """Where the key lies: --key-file, $GRAPH_SMTP_RELAY_KEY_FILE, systemd's $CREDENTIALS_DIRECTORY/key, /etc."""
     if given := option or environ.get("GRAPH_SMTP_RELAY_KEY_FILE"):
         return Path(given)
-    if directory := environ.get("CREDENTIALS_DIRECTORY"):
-        return Path(directory) / "key"
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):  # which may hold other credentials alone
+        credential = Path(directory) / "key"
+        return credential if credential.exists() or not _SYSTEM_KEY_FILE.exists() else _SYSTEM_KEY_FILE
     return _SYSTEM_KEY_FILE
 
 
@@ -54,11 +55,14 @@ class Vault:
         from cryptography.fernet import Fernet
 
         try:
+            self.path.parent.mkdir(exist_ok=True)  # /etc/graph-smtp-relay, where no package made it
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             return False
         except OSError as fault:
-            raise VaultFault(f"the key file {self.path} cannot be made: {fault.strerror}") from None
+            raise VaultFault(
+                f"the key file {self.path} cannot be made: {fault.strerror}; name another place with --key-file"
+            ) from None
         with os.fdopen(descriptor, "wb") as file:
             file.write(Fernet.generate_key() + b"\n")
         return True

@@ -7,12 +7,10 @@ recurses, linear in the length. Knows no header field by name and no envelope.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import unicodedata
 
-import idna
-
+from relay.idn import comparable_domain
 from relay.message.headers import decode_words
 from relay.message.model import Address
 
@@ -65,20 +63,13 @@ def canonical(addr: str) -> str:
         local = local[1:-1]
     if addr.isascii():
         return f"{local}@{domain.rstrip('.')}".lower()
-    return f"{unicodedata.normalize('NFC', local.casefold())}@{_a_label(domain)}"
+    return f"{unicodedata.normalize('NFC', local.casefold())}@{comparable_domain(domain)}"
 
 
 def with_ascii_domain(addr: str) -> str:
     """addr with its domain as A-labels where it is an IDN (RFC 5891), for header fields that hold ASCII alone."""
     local, at, domain = addr.rpartition("@")
-    return addr if domain.isascii() else f"{local}{at}{_a_label(domain)}"
-
-
-def _a_label(domain: str) -> str:
-    if not domain.isascii() and len(domain) <= 255:  # some versions of idna take quadratic time
-        with contextlib.suppress(UnicodeError):  # no host name at all: compare it as it stands
-            domain = idna.encode(domain, uts46=True).decode("ascii")
-    return domain.casefold().rstrip(".。")
+    return addr if domain.isascii() else f"{local}{at}{comparable_domain(domain)}"
 
 
 def parse_address_list(raw: str) -> tuple[Address, ...]:

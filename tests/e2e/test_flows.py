@@ -223,6 +223,10 @@ def test_the_from_header_is_looked_at_too(relay: RelayProcess, upstream: Upstrea
             client.rcpt("you@example.org")
             code, text = client.data(b"From: boss@example.com\r\nTo: you@example.org\r\n\r\nhello\r\n")
             assert (code, text.split()[0]) == (550, b"5.7.1")
+        client.mail("orders@shop.example")
+        client.rcpt("you@example.org")
+        code, _ = client.data(b"From: orders@shop.example, boss@example.com\r\n\r\nhello\r\n")
+        assert code == 550, "each of several"
     assert upstream.messages() == []
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from relay.credentials import hash_password
 from relay.selfsigned import write_pair
 from tests.support.relay_process import CLIENT_ID, CLIENT_SECRET, RelayProcess, config_for, run_once
 from tests.support.sandbox_client import Upstream
@@ -227,6 +228,19 @@ def test_send_test_over_tls(tmp_path: Path, upstream: Upstream) -> None:
         ended = run_once("send-test", "--config", relay.config_file, "--to", "you@example.org")
         assert (ended.returncode, ended.stderr) == (0, "")
         assert "with TLS" in ended.stdout
+
+
+def test_send_test_writes_from_the_users_mailbox(tmp_path: Path, upstream: Upstream) -> None:
+    user = {"username": "Scanner", "password_hash": hash_password("pw"), "mailbox": "scanner@example.com"}
+    config = config_for(upstream, listen_addr=f"127.0.0.1:{free_port()}", users=[user])
+    config["oauth2_config"]["flow"] = "client_credentials"
+    (tmp_path / "password").write_text("pw\n")
+    login = ("--user", "scanner", "--password-file", tmp_path / "password")
+    with RelayProcess(tmp_path / "relay", config) as relay:
+        ended = run_once("send-test", "--config", relay.config_file, "--to", "you@example.org", *login)
+        assert (ended.returncode, ended.stderr) == (0, "")
+    (message,) = upstream.messages()
+    assert message["sender"] == "scanner@example.com"
 
 
 def test_send_test_without_a_login(tmp_path: Path, upstream: Upstream) -> None:

@@ -124,6 +124,7 @@ def test_a_package_keeps_its_service(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_seeds_flag(tmp_path: Path) -> None:
     ended = run_once("-service", "status", env={"GRAPH_SMTP_RELAY_ROOT": str(tmp_path)})
     assert (ended.returncode, "not installed" in ended.stderr) == (1, True)
+    assert run_once("-service=status", env={"GRAPH_SMTP_RELAY_ROOT": str(tmp_path)}).returncode == 1
     ended = run_once("-service", "dance")
     assert (ended.returncode, "invalid choice" in ended.stderr) == (2, True)
 

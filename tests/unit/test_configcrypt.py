@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from relay import vault as vault_module
 from relay.configcrypt import decrypt_file, encrypt_file
 from relay.configfile import ConfigError, load
 from relay.configyaml import YamlFault
@@ -102,7 +103,7 @@ def test_a_key_file_is_made_once_and_for_the_owner_alone(tmp_path: Path, vault: 
     assert stat.S_IMODE(vault.path.stat().st_mode) == 0o600
     assert not vault.make_key()
     with pytest.raises(VaultFault, match="cannot be made"):
-        Vault(tmp_path / "missing" / "key").make_key()
+        Vault(tmp_path / "missing" / "missing" / "key").make_key()
 
 
 def test_the_wrong_key_is_a_fault_without_values(tmp_path: Path, vault: Vault) -> None:
@@ -137,3 +138,39 @@ def test_where_the_key_is_looked_for() -> None:
     assert key_file(None, environ) == Path("/a")
     assert key_file(None, {"CREDENTIALS_DIRECTORY": "/run/c"}) == Path("/run/c/key")
     assert key_file(None, {}) == Path("/etc/graph-smtp-relay/secret.key")
+
+
+def test_other_credentials_of_the_service_are_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd sets CREDENTIALS_DIRECTORY for a TLS key too."""
+    system = tmp_path / "secret.key"
+    monkeypatch.setattr(vault_module, "_SYSTEM_KEY_FILE", system)
+    system.touch()
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    assert key_file(None, environ) == system
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/key").touch()
+    assert key_file(None, environ) == tmp_path / "credentials/key"
+
+
+def test_a_key_file_in_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert Vault(tmp_path / "graph-smtp-relay" / "secret.key").make_key()
+
+
+def test_utf16_stays_utf16(tmp_path: Path, vault: Vault) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(PLAIN.encode("utf-16"))
+    assert encrypt_file(path, vault) == 2
+    assert "client_secret: enc:" in path.read_bytes().decode("utf-16")
+    assert load(path, environ={}, key_file=str(vault.path)).access.fallback_password.reveal() == "plain"
+    decrypt_file(path, vault)
+    assert path.read_bytes().decode("utf-16").count("'plain'") == 1
+
+
+@pytest.mark.parametrize(("proxy", "secrets"), [("http://proxy:3128", 0), ("http://u:p@proxy:3128", 1)])
+def test_a_proxys_address_alone_is_no_secret(tmp_path: Path, vault: Vault, proxy: str, secrets: int) -> None:
+    text = f"oauth2_config: {{client_id: a, client_secret: {{env: X}}, tenant_id: c}}\nhttps_proxy: {proxy}\n"
+    path = written(tmp_path, text)
+    path.chmod(0o644)
+    assert len(load(path, environ={"X": "x"}).warnings) == secrets
+    assert encrypt_file(path, vault) == secrets
+    assert encrypt_file(path, vault) == secrets, "what is encrypted is encrypted anew"

@@ -593,3 +593,13 @@ def test_workers() -> None:
         3,
         0,
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["log_level:\tdebug", "log_level: debug\t# all", "log_level:\t 'debug' \t", "log_level: debug\t"]
+)
+def test_tabs_that_part_are_taken(line: str) -> None:
+    """As in azureSMTPwithOAuth: YAML forbids them in the indentation alone."""
+    assert read(f"{line}\n{APP}").log.level == "debug"
+    flow = APP.replace(", ", ",\t").replace("{", "{\t")
+    assert read(f"{flow}{line}\n").log.level == "debug"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.credentials import Secret
-from relay.identity import Credentials, Identity, new_id, parse_client_login
+from relay.identity import Credentials, Identity, is_allowed, new_id, parse_client_login
 
 
 def test_new_id() -> None:
@@ -90,3 +90,27 @@ def test_no_id_holds_a_delimiter(
 def test_any_text_is_a_client_login_or_none(user: str) -> None:
     named = parse_client_login(user)
     assert named is None or all(str(uuid.UUID(one)) == one for one in named)
+
+
+# Who may write
+
+
+@pytest.mark.parametrize(
+    ("pattern", "address", "allowed"),
+    [
+        ("a@example.com", "A@EXAMPLE.com", True),
+        ("a@example.com", "b@example.com", False),
+        ("*@Example.com", "b@example.COM", True),
+        ("*@example.com", "b@sub.example.com", False),
+        ("*@bücher.example", "a@xn--bcher-kva.example", True),
+        ("*@xn--bcher-kva.example", "a@BÜCHER.example", True),
+        ("ä@bücher.example", "Ä@xn--bcher-kva.example", True),
+        ("*@example.com", "*@example.com", True),
+        ("a@example.com", "*@example.com", False),
+        ("*@example.com", "example.com", False),
+    ],
+)
+def test_is_allowed(pattern: str, address: str, allowed: bool) -> None:
+    assert is_allowed(address, (pattern,)) is allowed
+    assert is_allowed(address, ("x@other.example", pattern)) is allowed
+    assert is_allowed(address, ())

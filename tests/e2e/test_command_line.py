@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The command line by itself: what was typed wrong or given up is one line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import pty
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.relay_process import PROGRAM, environment, run_once
+
+
+def test_no_key_is_made_for_a_file_that_cannot_be_encrypted(tmp_path: Path) -> None:
+    key, config = tmp_path / "key", tmp_path / "config.yaml"
+    ended = run_once("encrypt", "--config", config, "--key-file", key)
+    assert (ended.returncode, ended.stderr) == (2, f"{config}: No such file or directory\n")
+    config.write_text("client_secret: [\n")
+    ended = run_once("encrypt", "--config", config, "--key-file", key)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"{config}:1: ")
+    assert not key.exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [(b"pw\rpw\r", 0), (b"pw\rpx\r", 2), (b"\x04", 2), (b"\x03", 1)],
+    ids=["twice", "differ", "end", "break"],
+)
+def test_hash_password_on_a_terminal(typed: bytes, code: int) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, str(PROGRAM), "hash-password"], environment({}))
+    shown = b""
+    try:
+        while b"Password: " not in shown:
+            shown += os.read(terminal, 1000)
+        os.write(terminal, typed)
+        while octets := os.read(terminal, 1000):
+            shown += octets
+    except OSError:  # how Linux tells that nobody is there any more (pty(7))
+        pass
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
+    assert b"Traceback" not in shown
+    assert (b"scrypt$" in shown) is (code == 0)
+    assert b"pw" not in shown
