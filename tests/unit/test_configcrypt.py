@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_left_alone(tmp_path: Path, vault: Vault) -> None
     path = written(tmp_path, "client_secret: [\n")
     with pytest.raises(YamlFault):
         encrypt_file(path, vault)
-    path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff\xff")
     with pytest.raises(YamlFault):
         encrypt_file(path, vault)
     windows = written(tmp_path, "fallback_smtp_pass: __SYSTEMENCRYPTED__abc\n")

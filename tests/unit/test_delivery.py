@@ -288,7 +288,9 @@ def test_no_mailbox_at_all() -> None:
         ("erp@example.org, erp@example.com", False),
         ("=?utf-8?q?erp=40example=2Ecom?= <evil@example.org>", False),
         ('"erp@example.com"@example.org', False),
-        ("<erp@example.com> <evil@example.org>", True),
+        ("<erp@example.com> <evil@example.org>", False),
+        ("erp@example.com, evil@example.org", False),
+        ("erp@example.com, boss@example.com", True),
     ],
 )
 def test_the_from_header_is_held_to_allowed_from(form: str, author: str, allowed: bool) -> None:

@@ -107,7 +107,6 @@ def test_any_text_is_a_client_login_or_none(user: str) -> None:
         ("ä@bücher.example", "Ä@xn--bcher-kva.example", True),
         ("*@example.com", "*@example.com", True),
         ("a@example.com", "*@example.com", False),
-        ("*@example.com", "example.com", False),
     ],
 )
 def test_is_allowed(pattern: str, address: str, allowed: bool) -> None:
