@@ -32,7 +32,7 @@ def test_no_key_is_made_for_a_file_that_cannot_be_encrypted(tmp_path: Path) -> N
 def test_hash_password_on_a_terminal(answers: tuple[bytes, ...], code: int) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(sys.executable, [sys.executable, str(PROGRAM), "hash-password"], environment({}))
+        os.execve(sys.executable, [sys.executable, str(PROGRAM), "hash-password"], environment({}))  # noqa: S606
     shown = b""
     try:
         for prompt, answer in zip((b"Password: ", b"Again: "), answers, strict=False):
