@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.support.clock import FakeClock
+pytest.register_assert_rewrite("tests.support.relay_process")
+
+from tests.support.clock import FakeClock  # noqa: E402 - after the line above
 
 # Another seed each run, always printed; RELAY_TEST_SEED repeats one.
 SEED = os.environ.get("RELAY_TEST_SEED") or str(random.randrange(1 << 32))

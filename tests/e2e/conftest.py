@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "tests.e2e.clients", "tests.e2e.matrix", "tests.e2e.mails", "tests.e2e.postfix", "tests.support.relay_process"
-)
+pytest.register_assert_rewrite("tests.e2e.clients", "tests.e2e.matrix", "tests.e2e.mails", "tests.e2e.postfix")
 
 from tests.support.needed import need as need  # noqa: E402 - after the line above
 from tests.support.relay_process import RelayProcess, config_for  # noqa: E402
