@@ -134,6 +134,8 @@ class Supervisor:
         log.info("stopping", extra={"signal": name})
         service.notify("STOPPING=1")
         self._stopping = True
+        for member in self._members:
+            member.due = None  # nobody is started any more, and a moment that has passed would keep us awake
         self._kill_at = self._clock.monotonic() + self._config.limits.shutdown_timeout_s + _KILL_AFTER_S
         self._listeners.close()
         self._signal_workers(signal.SIGTERM)
