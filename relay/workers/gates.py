@@ -73,10 +73,7 @@ class Gates:
     def look(self) -> None:
         """Another worker says that there may be a place."""
         for row in list(self._waiting):
-            with self._table.lock:
-                queue = self._waiting.get(row)
-                next_ = self._admit(row, queue[0].highest) if queue else -1
-            self._wake(next_)
+            self._look_at(row)
 
     def enter(self, name: bytes, highest: int, deadline: Deadline) -> bool:
         """Take a place behind those who came before; False when the deadline comes first, or the table is full."""
@@ -95,7 +92,7 @@ class Gates:
             left_s = deadline.remaining()
             while left_s > 0 and not waiter.admitted.wait(min(left_s, _LOOK_AGAIN_S)):
                 left_s -= _LOOK_AGAIN_S
-                self.look()
+                self._look_at(row)
         except BaseException:  # ended from outside
             self._leave_queue(row, waiter, keep=False)
             raise
@@ -257,6 +254,12 @@ class Gates:
         return -1
 
     # And without it:
+
+    def _look_at(self, row: int) -> None:
+        with self._table.lock:
+            queue = self._waiting.get(row)
+            next_ = self._admit(row, queue[0].highest) if queue else -1
+        self._wake(next_)
 
     def _leave_queue(self, row: int, waiter: _Waiter, *, keep: bool) -> bool:
         """Whether the waiter has a place by now. keep: it stays then; else it is given back."""
