@@ -15,9 +15,10 @@ from relay.config import Config
 from relay.resends import MOST_REMEMBERED, Resends
 from relay.workers import logins, siblings
 from relay.workers.budget import SharedBudget
-from relay.workers.gates import Gates, GateTable, SharedLanes
+from relay.workers.gates import Gates, GateTable
 from relay.workers.handover import Handover
 from relay.workers.journal import Journal
+from relay.workers.lanes import SharedLanes
 from relay.workers.logins import SharedLoginLimit
 from relay.workers.memory import Locks, cells, moments, octets
 from relay.workers.post import Inboxes, Post
