@@ -266,7 +266,10 @@ def delay_after(early_deaths: int) -> float:
 
 
 def _how_it_ended(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}  # most real-time signals have none
+    return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -12,7 +12,7 @@ import pytest
 from relay import configfile
 from relay import supervisor as supervisor_module
 from relay.listeners import Listeners
-from relay.supervisor import Supervisor
+from relay.supervisor import Supervisor, _how_it_ended
 
 CONFIG = """
 oauth2_config:
@@ -20,6 +20,15 @@ oauth2_config:
   client_secret: secret
   tenant_id: example.com
 """
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(1, "ended with exit code 1"), (-9, "was killed by SIGKILL"), (-40, "was killed by signal 40")],
+)
+def test_how_a_process_ended(code: int, said: str) -> None:
+    """One without a name must not keep the next one from being started."""
+    assert _how_it_ended(code) == said
 
 
 def test_a_stop_waits_for_nobody_who_was_to_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
