@@ -93,7 +93,7 @@ class Relay:
 
         live = Live(
             connections=lambda: self._bounds.connections.used,
-            max_connections=lambda: self._intake.now.config.limits.max_connections,
+            max_connections=lambda: self._bounds.connections.limit,
             inflight_bytes=lambda: self._bounds.inflight.used,
             tokens=lambda: self._intake.now.upstream.tokens.held,
             mails=self._mails,

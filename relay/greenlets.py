@@ -10,6 +10,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
+from gevent.lock import Semaphore
 from gevent.os import fork_gevent
 from gevent.threadpool import ThreadPool
 
@@ -44,8 +45,14 @@ class Threads:
 
 
 def on_signal(number: signal.Signals, act: Callable[[], None]) -> None:
-    """In a greenlet of its own."""
-    gevent.signal_handler(number, act)
+    """In a greenlet of its own; one that comes while act still runs waits for its end."""
+    turn = Semaphore(1)
+
+    def one_after_the_other() -> None:
+        with turn:
+            act()
+
+    gevent.signal_handler(number, one_after_the_other)
 
 
 def let_others_run() -> None:
@@ -59,4 +66,5 @@ def spawn(act: Callable[[], Any]) -> None:
 
 def fork() -> int:
     """os.fork(), with an event loop that the child can use. Only while nothing but the caller runs."""
+    gevent.get_hub().threadpool.size = 0  # a look-up of a name leaves a thread, and forks are for processes with one
     return int(fork_gevent())

@@ -159,7 +159,7 @@ def run_desk(place: Place) -> None:
     if place.listeners.admin is not None:
         live = Live(
             connections=lambda: child.view.bounds.connections.used,
-            max_connections=lambda: child.config.limits.max_connections,
+            max_connections=lambda: child.view.bounds.connections.limit,
             inflight_bytes=lambda: child.view.bounds.inflight.used,
             tokens=lambda: sum(shared.tokens),
             workers=lambda: [_state(shared, index, messages) for index in range(shared.workers)],

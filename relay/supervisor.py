@@ -134,6 +134,8 @@ class Supervisor:
         log.info("stopping", extra={"signal": name})
         service.notify("STOPPING=1")
         self._stopping = True
+        for member in self._members:
+            member.due = None  # nobody is started any more, and a moment that has passed would keep us awake
         self._kill_at = self._clock.monotonic() + self._config.limits.shutdown_timeout_s + _KILL_AFTER_S
         self._listeners.close()
         self._signal_workers(signal.SIGTERM)
@@ -264,7 +266,10 @@ def delay_after(early_deaths: int) -> float:
 
 
 def _how_it_ended(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}  # most real-time signals have none
+    return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

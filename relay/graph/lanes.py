@@ -3,7 +3,7 @@
 
 First come, first served, in each lane; every wait is bounded by the deadline. Knows what Graph said of a mailbox's
 load, and nothing of messages. Waits use threading, which the program has patched for greenlets. The lanes themselves
-lie in a LaneStore, which outlives a reload: LocalLanes for one process, relay/workers/gates.py for several.
+lie in a LaneStore, which outlives a reload: LocalLanes for one process, relay/workers/lanes.py for several.
 Sources: Graph, "Throttling limits: Outlook service" (4 requests at a time for an app and a mailbox); RFC 9110 §10.2.3.
 """
 

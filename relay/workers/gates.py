@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from relay.clock import Clock, Deadline
-from relay.graph.lanes import LEAST_IN_ALL, RECOVER_S, Gate, Lane, places_now
+from relay.graph.lanes import LEAST_IN_ALL, RECOVER_S, places_now
 from relay.workers.memory import DIGEST_OCTETS, NOTHING, Digests, Lock, cells, moments
 from relay.workers.post import Inboxes
 
@@ -40,7 +40,7 @@ class GateTable:
         self.ticket = cells(1)
         self.complained = Digests(1)
         self.complained_at = moments(1)
-        self.names[_ALL] = _digest("all", "")
+        self.names[_ALL] = digest_of("all", "")
 
     def forget(self, worker: int) -> None:
         """It is dead: what it has taken is free. The others have to be woken behind it."""
@@ -73,10 +73,7 @@ class Gates:
     def look(self) -> None:
         """Another worker says that there may be a place."""
         for row in list(self._waiting):
-            with self._table.lock:
-                queue = self._waiting.get(row)
-                next_ = self._admit(row, queue[0].highest) if queue else -1
-            self._wake(next_)
+            self._look_at(row)
 
     def enter(self, name: bytes, highest: int, deadline: Deadline) -> bool:
         """Take a place behind those who came before; False when the deadline comes first, or the table is full."""
@@ -95,7 +92,7 @@ class Gates:
             left_s = deadline.remaining()
             while left_s > 0 and not waiter.admitted.wait(min(left_s, _LOOK_AGAIN_S)):
                 left_s -= _LOOK_AGAIN_S
-                self.look()
+                self._look_at(row)
         except BaseException:  # ended from outside
             self._leave_queue(row, waiter, keep=False)
             raise
@@ -258,6 +255,12 @@ class Gates:
 
     # And without it:
 
+    def _look_at(self, row: int) -> None:
+        with self._table.lock:
+            queue = self._waiting.get(row)
+            next_ = self._admit(row, queue[0].highest) if queue else -1
+        self._wake(next_)
+
     def _leave_queue(self, row: int, waiter: _Waiter, *, keep: bool) -> bool:
         """Whether the waiter has a place by now. keep: it stays then; else it is given back."""
         with self._table.lock:
@@ -278,96 +281,10 @@ class Gates:
             self._inboxes.wake(worker)
 
 
-class _SharedLane:
-    """The lane of one mailbox."""
-
-    __slots__ = ("_gates", "_highest", "_name")
-
-    def __init__(self, gates: Gates, name: bytes, highest: int) -> None:
-        self._gates = gates
-        self._name = name
-        self._highest = highest
-
-    @property
-    def rests_until(self) -> float:
-        return self._gates.rests_until(self._name)
-
-    def enter(self, deadline: Deadline) -> bool:
-        return self._gates.enter(self._name, self._highest, deadline)
-
-    def leave(self) -> None:
-        self._gates.leave(self._name, self._highest)
-
-    def narrow(self, began: float) -> bool:
-        return self._gates.narrow(self._name, self._highest, 1, began)
-
-    def places(self) -> int:
-        return self._gates.places(self._name, self._highest)
-
-    def rest(self, until: float) -> None:
-        self._gates.rest(self._name, until)
-
-    def next_start(self, interval_s: float, latest: float) -> float | None:
-        return self._gates.next_start(self._name, interval_s, latest)
-
-
-class _AllLanes:
-    """All of them together."""
-
-    def __init__(self, gates: Gates) -> None:
-        self._gates = gates
-
-    def enter(self, deadline: Deadline) -> bool:
-        return self._gates.enter_all(deadline)
-
-    def leave(self) -> None:
-        self._gates.leave_all()
-
-    def narrow(self, began: float) -> bool:
-        return self._gates.narrow_all(began)
-
-    def places(self) -> int:
-        return self._gates.places_in_all()
-
-
-class SharedLanes:
-    """The lanes of one service, for one of its workers: a LaneStore."""
-
-    def __init__(self, gates: Gates, concurrency: int) -> None:
-        self._gates = gates
-        self._concurrency = concurrency
-        self._all = _AllLanes(gates)
-        self._digests: dict[str, bytes] = {}
-
-    @property
-    def all(self) -> Gate:
-        return self._all
-
-    def limit(self, concurrency: int) -> None:
-        self._concurrency = concurrency
-
-    @contextmanager
-    def lane(self, name: str) -> Iterator[Lane]:
-        yield _SharedLane(self._gates, self._digest(name), self._concurrency)
-
-    def complained(self, name: str) -> bool:
-        return self._gates.complained(self._digest(name))
-
-    def purge(self) -> None:
-        self._digests.clear()
-        self._gates.purge()
-
-    def _digest(self, name: str) -> bytes:
-        found = self._digests.get(name)
-        if found is None:
-            found = self._digests[name] = _digest("lane", name)
-        return found
-
-
 @contextmanager
 def one_at_a_time(gates: Gates, name: str, deadline: Deadline) -> Iterator[bool]:
     """Inside of it nobody else in the service is, with this name; False where that did not come in time."""
-    digest = _digest("one", name)
+    digest = digest_of("one", name)
     entered = gates.enter(digest, 1, deadline)
     try:
         yield entered
@@ -376,7 +293,8 @@ def one_at_a_time(gates: Gates, name: str, deadline: Deadline) -> Iterator[bool]
             gates.leave(digest, 1)
 
 
-def _digest(kind: str, name: str) -> bytes:
+def digest_of(kind: str, name: str) -> bytes:
+    """By which a name of that kind stands in the table."""
     return hashlib.blake2b(
         name.encode("utf-8", "surrogatepass"), digest_size=DIGEST_OCTETS, person=kind.encode("ascii")
     ).digest()

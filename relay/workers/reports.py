@@ -62,5 +62,8 @@ class Reporter:
             self._unsent.append(tally)
             for start in range(0, len(messages), _MESSAGES_AT_A_TIME):
                 self._unsent.append(Tally(messages=messages[start : start + _MESSAGES_AT_A_TIME]))
-        while self._unsent and self._reports.send(self._worker, self._unsent[0]):
-            self._unsent.popleft()
+        while self._unsent:
+            unsent = self._unsent.popleft()  # before we wait: the last report may come while an earlier one waits
+            if not self._reports.send(self._worker, unsent):
+                self._unsent.appendleft(unsent)
+                return

@@ -15,9 +15,10 @@ from relay.config import Config
 from relay.resends import MOST_REMEMBERED, Resends
 from relay.workers import logins, siblings
 from relay.workers.budget import SharedBudget
-from relay.workers.gates import Gates, GateTable, SharedLanes
+from relay.workers.gates import Gates, GateTable
 from relay.workers.handover import Handover
 from relay.workers.journal import Journal
+from relay.workers.lanes import SharedLanes
 from relay.workers.logins import SharedLoginLimit
 from relay.workers.memory import Locks, cells, moments, octets
 from relay.workers.post import Inboxes, Post
@@ -46,6 +47,7 @@ class Shared:
         connections = config.limits.max_connections
         locks = Locks()
         self.workers = workers
+        self._max_connections = connections  # over a reload too: the tables are made for that many
         self.reports = Reports()
         self.handover = Handover(locks.make())
         self.taken = cells(members)  # the number of the configuration that a member has taken; 0: it is not up yet
@@ -72,20 +74,16 @@ class Shared:
         resends = Resends(clock, elsewhere=elsewhere)
         elsewhere.answers_for(resends)
         bounds = Bounds(
-            connections=self.connections(config, member),
-            inflight=self.inflight(config, member),
+            connections=SharedBudget(self._max_connections, self._connections, member, self._connections_lock),
+            inflight=SharedBudget(
+                config.limits.max_inflight_bytes, self._inflight, member, self._inflight_lock, _PIECE
+            ),
             logins=SharedLoginLimit(config.access.auth_limit, clock, self._logins),
             resends=resends,
             lanes=SharedLanes(gates, config.graph.mailbox_concurrency),
             siblings=TokenSiblings(self._refusals, gates, self._digest_key),
         )
         return View(bounds, post)
-
-    def connections(self, config: Config, member: int) -> SharedBudget:
-        return SharedBudget(config.limits.max_connections, self._connections, member, self._connections_lock)
-
-    def inflight(self, config: Config, member: int) -> SharedBudget:
-        return SharedBudget(config.limits.max_inflight_bytes, self._inflight, member, self._inflight_lock, _PIECE)
 
     def connections_of(self, member: int) -> int:
         return int(self._connections[member])

@@ -14,7 +14,8 @@ from relay.clock import Clock, Deadline
 from relay.config import Rate
 from relay.graph.errors import Congested, GraphError, ServerBusy, Throttled
 from relay.graph.lanes import RECOVER_S, Lanes, LaneStore, LocalLanes
-from relay.workers.gates import Gates, GateTable, SharedLanes
+from relay.workers.gates import Gates, GateTable
+from relay.workers.lanes import SharedLanes
 from relay.workers.memory import NOTHING, Locks
 from relay.workers.post import Inboxes
 from tests.support.clock import FakeClock

@@ -14,7 +14,7 @@ import pytest
 
 from relay.clock import Clock, Deadline
 from relay.workers.gates import Gates, GateTable, one_at_a_time
-from relay.workers.memory import DIGEST_OCTETS, NOTHING, Locks, cells
+from relay.workers.memory import DIGEST_OCTETS, NOTHING, Lock, Locks, cells
 from relay.workers.post import Inboxes, Post
 from tests.support.forked import children, wait_until
 
@@ -166,6 +166,38 @@ def test_the_gate_of_all_is_open_until_it_is_narrowed(scene: Scene) -> None:
         mine.leave_all()
     assert other.enter_all(Deadline(Clock(), LONG_S))
     assert not mine.enter_all(Deadline(Clock(), 0.01))
+
+
+class CountingLock(Lock):
+    """Also between threads."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self.times += 1
+
+    def __exit__(self, *fault: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("scene", [16], indirect=True)
+def test_who_waits_looks_at_its_own_row_alone(scene: Scene) -> None:
+    """Else many who wait for many mailboxes would do nothing but look."""
+    lanes = [bytes([number]) * DIGEST_OCTETS for number in range(1, 9)]
+    mine, other = scene.gates(0), scene.gates(1)
+    for lane in lanes:
+        assert other.enter(lane, 1, Deadline(Clock(), LONG_S))
+    scene.table.lock = lock = CountingLock()
+    waiters = [threading.Thread(target=mine.enter, args=(lane, 1, Deadline(Clock(), 2.5))) for lane in lanes]
+    for waiter in waiters:
+        waiter.start()
+    for waiter in waiters:
+        waiter.join()
+    assert scene.waiting(lanes[0]) == 0
+    assert lock.times <= len(lanes) * 5  # to come, three looks, and to go
 
 
 @pytest.mark.parametrize("scene", [4], indirect=True)
