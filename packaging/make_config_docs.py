@@ -28,6 +28,7 @@ SEED_KEYS = (  # of azureSMTPwithOAuth 1.1.3, in its order
 KINDS = {
     "text": "string",
     "secret": "string, secret",
+    "secrets": "string, secret, or a list of two",
     "boolean": "true or false",
     "integer": "number",
     "processes": "number or auto",
@@ -131,8 +132,9 @@ def config_yaml() -> str:
         group = table
         indent = "  " if table else ""
         facts = "; ".join(facts_of(key))
+        default = '""' if key.kind == "secrets" else as_yaml(key.default)  # one is the rule
         lines.append(f"{indent}# {key.doc}" + (f" ({facts})" if facts else "") + "\n")
-        lines.append(f"{indent}{'' if key.required else '#'}{name}: {as_yaml(key.default)}\n\n")
+        lines.append(f"{indent}{'' if key.required else '#'}{name}: {default}\n\n")
     return "".join(lines).rstrip("\n") + "\n"
 
 

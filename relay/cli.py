@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import getpass
 import json
+import logging
 import os
 import signal
 import socket
@@ -120,6 +121,7 @@ def _check_online(config: Config, options: argparse.Namespace | None = None) -> 
     from relay.greenlets import guard
     from relay.online import OnlineCheck
 
+    logging.getLogger("relay").addHandler(logging.NullHandler())  # the steps say it; without one, stderr gets the event
     login = _login(options) if options else None
     steps = []
     for step in OnlineCheck(config, guard, login, (options.send_to if options else None) or "").steps():

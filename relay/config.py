@@ -21,6 +21,7 @@ Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 Kind = Literal[
     "text",  # any string; like all that is written as a string, it may be {env: NAME} or {file: PATH}
     "secret",  # a string that is never shown
+    "secrets",  # one of them, or a list of two: the one in use, and the one to be tried when it is refused
     "boolean",
     "integer",
     "choice",  # one of a few words, in any case
@@ -215,9 +216,9 @@ class EntraConfig:
     client_id: str = _key("oauth2_config.client_id", "text", "",
         "Application (client) ID of the app registration, or of a user-assigned managed identity.",
         required=True, flows=("password", "client_credentials"))
-    client_secret: Secret = _key("oauth2_config.client_secret", "secret", Secret(""),
-        "Value of a client secret of the app registration.", required=True, unless="client_certificate",
-        flows=("password", "client_credentials"))
+    client_secrets: tuple[Secret, ...] = _key("oauth2_config.client_secret", "secrets", (),
+        "Value of a client secret of the app registration; of two, the second is tried when the first is refused.",
+        required=True, unless="client_certificate", flows=("password", "client_credentials"))
     tenant_id: str = _key("oauth2_config.tenant_id", "text", "",
         "Directory (tenant) ID, or a domain of the tenant.", required=True,
         flows=("password", "client_credentials"))

@@ -96,9 +96,11 @@ def _secrets_below(mapping: yaml.MappingNode, keys: dict[str, Key], prefix: str)
         if isinstance(value, yaml.MappingNode):
             yield from _secrets_below(value, keys, f"{path}.")
         key = keys.get(path)
-        is_secret = key is not None and key.kind == "secret" and not path.endswith("_hash")
-        if is_secret and isinstance(value, yaml.ScalarNode) and is_text(value) and tells(path, value.value):
-            yield value
+        if key is None or key.kind not in ("secret", "secrets") or path.endswith("_hash"):
+            continue
+        for node in value.value if isinstance(value, yaml.SequenceNode) else (value,):
+            if isinstance(node, yaml.ScalarNode) and is_text(node) and tells(path, node.value):
+                yield node
 
 
 def _quoted(text: str) -> str:

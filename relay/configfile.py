@@ -39,6 +39,7 @@ _ONLY_WITH = {  # keys that do nothing with other flows
     "default_mailbox": ("client_credentials", "managed_identity"),
     "allow_anonymous": ("password", "client_credentials", "managed_identity"),
 }
+_MOST_SECRETS = 2
 _MAX_OCTETS = 1 << 20  # of the file and of each {file:}; /dev/zero must not eat the memory
 
 
@@ -183,9 +184,9 @@ def _check_entra(values: Values, reader: _Reader) -> None:
     """What the flow makes of the app's own credentials, and of keys that only others know."""
     flow, scopes = values.get("oauth2_config.flow", "password"), values["oauth2_config.scopes"]
     if certificate := values.get("oauth2_config.client_certificate"):
-        secret = values.get("oauth2_config.client_secret", Secret(""))
+        secrets = values.get("oauth2_config.client_secret") or (Secret(""),)
         with reader.noting(reader.lines["oauth2_config.client_certificate"], "oauth2_config.client_certificate"):
-            configvalue.check_client_certificate(certificate, secret.reveal())
+            configvalue.check_client_certificate(certificate, secrets[0].reveal())
     if flow != "password" and (len(scopes) > 1 or not scopes[0].endswith("/.default")):
         reader.fault("oauth2_config.scopes", f"flow {flow} takes one scope, which ends in /.default")
     for key, flows in _ONLY_WITH.items():
@@ -329,7 +330,7 @@ class _Reader:
                 return tuple(self.branch(item, key.of, f"{place}[{i}]") for i, item in enumerate(node.value))
             case "tables":
                 raise BadValue("must be a list of mappings")
-            case "addresses" | "network" | "networks" | "texts":
+            case "addresses" | "network" | "networks" | "texts" | "secrets":
                 return self.several(node, key, place)
         return self.string(node, key, place)
 
@@ -354,6 +355,8 @@ class _Reader:
                 raise BadValue("must be a list, each element behind a dash, or all of them in [ ]")
             one = self.string(node, key, place)
             return None if one is None else (one,)
+        if key.kind == "secrets" and len(node.value) > _MOST_SECRETS:
+            raise BadValue("takes two secrets at the most: the new one and the old one")
         values = []
         for index, item in enumerate(node.value):
             with self.noting(line_of(item), f"{place}[{index}]"):
@@ -375,7 +378,7 @@ class _Reader:
         if key.kind == "path":
             text = str(self.directory / text)
         value = configvalue.parser_of(key)(text)
-        if key.kind != "secret":
+        if key.kind not in ("secret", "secrets"):
             return value
         if is_text(node) and node.value == text and configvalue.tells(key.path, text) and not place.endswith("_hash"):
             self.in_clear.append(place)

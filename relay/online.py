@@ -25,6 +25,7 @@ from relay.clock import Clock, Deadline
 from relay.config import Config, EntraConfig
 from relay.credentials import Secret
 from relay.delivery import Account, Delivery
+from relay.graph.aadsts import SECRET_REFUSED
 from relay.graph.client import GraphClient
 from relay.graph.entra import Granted, flow_of
 from relay.graph.errors import (
@@ -106,6 +107,7 @@ class OnlineCheck:
         if config.entra.flow not in ("managed_identity", "client_login"):
             yield self._tenant() if "Entra ID" not in self._down else _not_tried("tenant", "Entra ID")
             yield from self._app()
+            yield from self._secrets()
         yield from self._secret_expiry()
         step, token = self._token()
         yield step
@@ -173,6 +175,26 @@ class OnlineCheck:
             yield _failed("app and secret", fault)
         else:
             yield Step("app and secret", "ok", "Entra ID takes them")
+
+    def _secrets(self) -> Iterator[Step]:
+        """Which of two does not work: as long as the other one does, mail goes out, and nobody would notice."""
+        entra = self._config.entra
+        if len(entra.client_secrets) < 2 or entra.client_certificate or {"Entra ID", "app"} & self._down:
+            return
+        for name, secret in zip(("first", "second"), entra.client_secrets, strict=True):
+            step = f"{name} client_secret"
+            try:
+                self._acquire(replace(entra, flow="client_credentials", client_secrets=(secret,)), APP_LOGIN)
+            except TokenError as fault:
+                if fault.entra_code in SECRET_REFUSED:
+                    advice = (
+                        "renew it in oauth2_config.client_secret, or leave it out when the other one is the new one"
+                    )
+                    yield Step(step, "failed", f"refused ({fault.entra_code})", advice)
+                else:  # which is no fault of the secret, and told of by other steps
+                    yield Step(step, "skipped", f"cannot be told ({fault.entra_code or 'no answer'})")
+            else:
+                yield Step(step, "ok", "Entra ID takes it")
 
     def _secret_expiry(self) -> Iterator[Step]:
         expires = self._config.entra.secret_expires

@@ -104,6 +104,9 @@ _BY_WORD: dict[str, tuple[type[TokenError], str]] = {
 }
 
 
+# The secret that was sent is none of the app's, or has expired: another one may work.
+SECRET_REFUSED = ("AADSTS7000215", "AADSTS7000222")
+
 _NUMBER = re.compile(r"\bAADSTS([0-9]{4,9})\b")
 _WORD = re.compile(r"[A-Za-z_]{1,40}")
 

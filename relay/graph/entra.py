@@ -7,6 +7,7 @@ What msal raises or answers is turned into graph/errors.py here. Its texts are n
 from __future__ import annotations
 
 import json
+import logging
 import math
 import threading
 from collections import OrderedDict
@@ -21,9 +22,11 @@ import requests
 from relay.clientcert import BadCertificate, read_client_certificate
 from relay.config import EntraConfig
 from relay.credentials import Secret
-from relay.graph.aadsts import token_error
+from relay.graph.aadsts import SECRET_REFUSED, token_error
 from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
 from relay.identity import Credentials, parse_client_login
+
+log = logging.getLogger(__name__)
 
 Guard = Callable[[float], AbstractContextManager[Any]]
 
@@ -34,6 +37,10 @@ _NO_IDENTITY = (
 _NO_ENDPOINT = (
     "the machine's identity endpoint gave no usable answer; flow managed_identity works in Azure and on Azure Arc only"
 )
+_BOTH_REFUSED = (
+    "both client secrets are refused (wrong or expired); make a new one and put it into oauth2_config.client_secret"
+)
+_ORDINALS = ("first", "second")
 _BUSY = "Entra ID is busy or has failed; it recovers by itself"
 _UNREADABLE = "Entra ID gave no usable answer; a proxy or firewall may stand in between"
 _MOST_APPLICATIONS = 256  # of client_login, each some 100 KiB
@@ -142,7 +149,7 @@ class ClientLoginFlow:
         if application is None:
             config = EntraConfig(
                 client_id=client_id,
-                client_secret=secret,
+                client_secrets=(secret,),
                 tenant_id=tenant_id,
                 authority=self._config.authority,
                 scopes=self._config.scopes,
@@ -169,34 +176,58 @@ def flow_of(config: EntraConfig, http_client: Any, guard: Guard) -> Flow:
 
 
 class _Application:
-    """msal's application, built at the first use: its constructor asks the network, which may be down before."""
+    """msal's application, built at the first use: its constructor asks the network, which may be down before.
+
+    Of two secrets each has its own; the one that works stays in use until Entra ID refuses it.
+    """
 
     def __init__(self, config: EntraConfig, http_client: Any) -> None:
         self._config = config
         self._http_client = http_client
         self._lock = threading.Lock()
-        self._built: Any = None
+        self._built: dict[int, Any] = {}  # by the secret's place in the list
+        self._has_two = len(config.client_secrets) > 1 and not config.client_certificate
+        self._used = 0
 
     def acquire(
         self, ask: Callable[[Any], Any], guard: Guard, timeout_s: float, *, by_password: bool = False
     ) -> Granted:
         """What ask gets from the application. Raises TokenError."""
         try:
-            return _granted(_answer(lambda: ask(self._application()), guard, timeout_s, by_password=by_password))
+            return _granted(_answer(lambda: self._ask(ask), guard, timeout_s, by_password=by_password))
         except TokenError as fault:
             if isinstance(fault, AppMisconfigured) or not fault.entra_code.startswith("AADSTS"):
-                self._built = None  # it remembers tenant, certificate and user realm: a proxy's page, or mended by now
+                self._built = {}  # it remembers tenant, certificate and user realm: a proxy's page, or mended by now
             raise
 
-    def _application(self) -> Any:
-        with self._lock:
-            if self._built is None:
-                self._built = self._build()
-            return self._built
+    def _ask(self, ask: Callable[[Any], Any]) -> Any:
+        """The answer by the secret in use or, where Entra ID refuses that, by the other one."""
+        used = self._used
+        answer = ask(self._application(used))
+        if not (self._has_two and _refuses_secret(answer)):
+            return answer
+        other = 1 - used
+        second = ask(self._application(other))
+        if _refuses_secret(second):
+            raise AppMisconfigured(_BOTH_REFUSED, token_error(second).entra_code)
+        if self._used == used and isinstance(second, dict) and second.get("access_token"):
+            self._used = other
+            reason = (
+                f"the {_ORDINALS[used]} client_secret is refused (expired or wrong); the {_ORDINALS[other]} works: "
+                f"renew the {_ORDINALS[used]} in oauth2_config.client_secret"
+            )
+            log.warning("client_secret_refused", extra={"entra_code": token_error(answer).entra_code, "reason": reason})
+        return second
 
-    def _build(self) -> Any:
+    def _application(self, number: int) -> Any:
+        with self._lock:
+            if number not in self._built:
+                self._built[number] = self._build(number)
+            return self._built[number]
+
+    def _build(self, number: int) -> Any:
         config = self._config
-        credential = _client_credential(config)
+        credential = _client_credential(config, number)
         try:
             return msal.ConfidentialClientApplication(
                 config.client_id,
@@ -236,13 +267,14 @@ class _NoCache(msal.TokenCache):  # type: ignore[misc]
         """Forget it."""
 
 
-def _client_credential(config: EntraConfig) -> Any:
-    """What msal wants: the secret, or key, thumbprint and chain of the certificate (x5c). Raises AppMisconfigured."""
+def _client_credential(config: EntraConfig, number: int) -> Any:
+    """What msal wants: a secret, or key, thumbprint and chain of the certificate (x5c). Raises AppMisconfigured."""
+    secret = config.client_secrets[number].reveal() if config.client_secrets else ""
     if not config.client_certificate:
-        return config.client_secret.reveal()
+        return secret
     try:
         pem = Path(config.client_certificate).read_bytes()
-        found = read_client_certificate(pem, config.client_secret.reveal())
+        found = read_client_certificate(pem, secret)
     except OSError as fault:
         raise AppMisconfigured(f"oauth2_config.client_certificate cannot be read: {fault.strerror}") from None
     except BadCertificate as fault:
@@ -273,6 +305,12 @@ def _granted(answer: Any) -> Granted:
     except (TypeError, ValueError):
         lifetime_s = 0.0
     return Granted(Secret(str(token)), lifetime_s if math.isfinite(lifetime_s) else 0.0)
+
+
+def _refuses_secret(answer: Any) -> bool:
+    if not isinstance(answer, dict) or answer.get("access_token"):
+        return False
+    return token_error(answer).entra_code in SECRET_REFUSED
 
 
 def _msal_fault(fault: Exception, by_password: bool) -> TokenError:

@@ -156,6 +156,30 @@ def test_an_expired_secret_with_flow_password(tmp_path: Path, upstream: Upstream
         assert "make a new one" in relay.wait_for("auth_unavailable", entra_code="AADSTS7000222")["reason"]
 
 
+@pytest.mark.parametrize("kind", ["password", "client_credentials"])
+def test_the_second_of_two_secrets(tmp_path: Path, upstream: Upstream, kind: str) -> None:
+    """Entra ID is asked by both the first time, and later only by the one that it takes."""
+    entra = {"flow": kind, "client_secret": ["wrong-secret", CLIENT_SECRET]}
+    users = USERS if kind == "client_credentials" else None
+    with RelayProcess(tmp_path / "relay", app_config(upstream, entra, users=users)) as relay:
+        asked = []
+        for password in ("one", "two"):  # the sandbox takes any
+            with relay.smtp() as client:
+                if kind == "password":
+                    assert log_in(client, f"{password}@example.com", password) == "235 2.7.0"
+                else:
+                    if asked:  # so that a new token is wanted
+                        upstream.fault(kind="sendMail", status=401, count=1)
+                    assert log_in(client, "scanner") == "235 2.7.0"
+                assert send(client) == "250 2.0.0"
+            asked.append(token_requests(upstream))
+        assert asked == [2, 3]
+        assert len(upstream.messages()) == 2
+        lines = relay.events("client_secret_refused")
+        assert [(line["level"], line["entra_code"]) for line in lines] == [("warning", "AADSTS7000215")]
+        assert "the first client_secret is refused" in lines[0]["reason"]
+
+
 def test_one_token_for_all(tmp_path: Path, upstream: Upstream) -> None:
     with RelayProcess(tmp_path / "relay", app_config(upstream)) as relay:
         upstream.fault(kind="token", delay_s=0.3)

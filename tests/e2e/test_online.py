@@ -99,6 +99,16 @@ def test_entra_faults(config_file: Path, upstream: Upstream, keys: dict[str, str
     assert steps["token"]["outcome"] == steps["mailbox"]["outcome"] == "skipped"
 
 
+def test_one_of_two_secrets_is_refused(config_file: Path, upstream: Upstream) -> None:
+    """Mail goes out by the other one, and without this nobody would know."""
+    for two, refused in (([CLIENT_SECRET, "wrong"], "second"), (["wrong", CLIENT_SECRET], "first")):
+        config = config_for(upstream, **FALLBACK)
+        config["oauth2_config"]["client_secret"] = two
+        code, steps = check(config_file, config)
+        assert (code, failed(steps)) == (1, [f"{refused} client_secret"])
+        assert steps["app and secret"]["outcome"] == steps["token"]["outcome"] == "ok"
+
+
 def test_a_user_is_refused(config_file: Path, upstream: Upstream, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("x")
     login = ("--user", "aadsts50076@example.com", "--password-file", tmp_path / "password")

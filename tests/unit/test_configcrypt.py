@@ -64,7 +64,7 @@ def test_what_was_encrypted_is_read(tmp_path: Path, vault: Vault) -> None:
     path = written(tmp_path, PLAIN)
     encrypt_file(path, vault)
     config = load(path, environ={}, key_file=str(vault.path))
-    assert config.entra.client_secret.reveal() == "s3 # 'x'"
+    assert config.entra.client_secrets[0].reveal() == "s3 # 'x'"
     assert config.access.fallback_password.reveal() == "plain"
 
 
@@ -83,7 +83,7 @@ def test_an_alias_stays_one(tmp_path: Path, vault: Vault) -> None:
     assert encrypt_file(path, vault) == 1
     assert "fallback_smtp_pass: *mine\n" in path.read_text()
     config = load(path, environ={}, key_file=str(vault.path))
-    assert (config.entra.client_secret.reveal(), config.access.fallback_password.reveal()) == ("s3", "s3")
+    assert (config.entra.client_secrets[0].reveal(), config.access.fallback_password.reveal()) == ("s3", "s3")
     assert decrypt_file(path, vault) == 1
     assert path.read_text() == text.replace("&mine s3", "&mine 's3'")
 
@@ -174,3 +174,40 @@ def test_a_proxys_address_alone_is_no_secret(tmp_path: Path, vault: Vault, proxy
     assert len(load(path, environ={"X": "x"}).warnings) == secrets
     assert encrypt_file(path, vault) == secrets
     assert encrypt_file(path, vault) == secrets, "what is encrypted is encrypted anew"
+
+
+@pytest.mark.parametrize(
+    "two",
+    [
+        "[new, 'old one']",
+        "[\n    new,   # since May\n    'old one']",
+        "\n  - new   # since May\n  - 'old one'",
+        "\n  - new\n  - |-\n    old one",
+    ],
+    ids=["flow", "flow over lines", "block", "block scalar"],
+)
+def test_two_secrets(tmp_path: Path, vault: Vault, two: str) -> None:
+    text = f"oauth2_config:\n  client_id: a\n  tenant_id: c\n  client_secret: {two}   # two\nlog_level: info\n"
+    text = text.replace("|-\n    old one   # two", "|-\n    old one")
+    path = written(tmp_path, text)
+    assert encrypt_file(path, vault) == 2
+    encrypted = path.read_text()
+    assert encrypted.count("enc:") == 2
+    assert "new" not in encrypted
+    assert "old one" not in encrypted
+    assert encrypted.count("#") == text.count("#"), "comments stay"
+    secrets = load(path, environ={}, key_file=str(vault.path)).entra.client_secrets
+    assert [secret.reveal() for secret in secrets] == ["new", "old one"]
+    assert encrypt_file(path, vault) == 2, "anew"
+    assert decrypt_file(path, vault) == 2
+    assert load(path, environ={}).entra.client_secrets == secrets
+
+
+def test_the_secret_that_is_in_the_file_is_encrypted_and_the_other_left(tmp_path: Path, vault: Vault) -> None:
+    path = written(
+        tmp_path, "oauth2_config: {client_id: a, tenant_id: c, client_secret: [{env: NEW}, old]}\nlog_level: info\n"
+    )
+    assert encrypt_file(path, vault) == 1
+    assert "[{env: NEW}, enc:" in path.read_text()
+    secrets = load(path, environ={"NEW": "new"}, key_file=str(vault.path)).entra.client_secrets
+    assert [secret.reveal() for secret in secrets] == ["new", "old"]

@@ -147,7 +147,7 @@ def test_seed_file_with_every_key() -> None:
     assert config.log.level == "warn"
     assert config.listen.addresses == (ListenAddress("", 2526),)
     assert config.entra.client_id == "0012"
-    assert config.entra.client_secret == Secret("8Q~12345.abc_DEF-ghi")
+    assert config.entra.client_secrets == (Secret("8Q~12345.abc_DEF-ghi"),)
     assert config.entra.tenant_id == "0d5c8a3e-0000-4000-8000-1234567890ab"
     assert config.entra.scopes == ("https://graph.microsoft.com/.default",)
     assert config.access.fallback_user == "yes"
@@ -179,7 +179,7 @@ def test_seed_default_file() -> None:
 
 def test_zeros_and_blanks_mean_the_defaults() -> None:
     config = good("seed_zeros_and_blanks.yaml")
-    entra = dataclasses.replace(Config().entra, client_id="a", client_secret=Secret("b"), tenant_id="c")
+    entra = dataclasses.replace(Config().entra, client_id="a", client_secrets=(Secret("b"),), tenant_id="c")
     assert config == Config(entra=entra)
 
 
@@ -332,6 +332,42 @@ def test_damaged_ca_bundle(tmp_path: Path) -> None:
         read(f"{APP}ca_bundle: ca.pem\n", directory=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("written", "secrets"),
+    [
+        ("0012", ["0012"]),
+        ("yes", ["yes"]),
+        ("[0012]", ["0012"]),
+        ("[0012, yes]", ["0012", "yes"]),
+        ("[{env: NEW}, {file: old}]", ["S3CRET-new", "S3CRET-old"]),
+    ],
+)
+def test_one_client_secret_or_two(tmp_path: Path, written: str, secrets: list[str]) -> None:
+    (tmp_path / "old").write_text("S3CRET-old\n")
+    config = read(APP.replace("S3CRET", written), directory=tmp_path, NEW="S3CRET-new")
+    assert [secret.reveal() for secret in config.entra.client_secrets] == secrets
+    assert "S3CRET" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "word"),
+    [
+        ("[S3CRET-1, S3CRET-2, S3CRET-3]", "", "two secrets at the most"),
+        ("[S3CRET-1, S3CRET-1]", "[1]", "stands twice"),
+        ("[S3CRET-1, '']", "[1]", "must not be empty"),
+        ("[S3CRET-1, [S3CRET-2]]", "[1]", "must be a string"),
+        ("[]", "", "required value is missing"),
+    ],
+)
+def test_client_secrets_that_are_none(written: str, place: str, word: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(APP.replace("S3CRET", written))
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"config.yaml:1: oauth2_config.client_secret{place}: ")
+    assert word in fault
+    assert "S3CRET" not in fault
+
+
 def test_a_secret_with_white_space_is_warned_of() -> None:
     warnings = read(APP + "fallback_smtp_pass: ' S3CRET'\n").warnings
     assert warnings == ("config.yaml:2: fallback_smtp_pass: starts or ends with white space",)
@@ -350,7 +386,7 @@ def test_environment() -> None:
         "listen_addr: [{env: ADDR}]\nlog_level: {env: LEVEL}\nhostname: {env: NOTHING}\n",
         ID="0012", SECRET="*x: y#", ADDR=":25", LEVEL="DEBUG", NOTHING="",
     )  # fmt: skip
-    assert (config.entra.client_id, config.entra.client_secret) == ("0012", Secret("*x: y#"))
+    assert (config.entra.client_id, config.entra.client_secrets) == ("0012", (Secret("*x: y#"),))
     assert (config.listen.addresses, config.log.level, config.listen.hostname) == (
         (ListenAddress("", 25),),
         "debug",
@@ -517,6 +553,8 @@ def test_nobody_can_send() -> None:
         (0o604, "S3CRET", True),
         (0o640, "S3CRET", False),
         (0o600, "S3CRET", False),
+        (0o644, "[{env: SECRET}, S3CRET-2]", True),
+        (0o644, "[{env: SECRET}, {file: secret}]", False),
         (0o644, "{env: SECRET}", False),
         (0o644, "{file: secret}", False),
     ],
@@ -526,7 +564,7 @@ def test_a_secret_that_everybody_can_read(tmp_path: Path, mode: int, secret: str
     (tmp_path / "secret").write_text("S3CRET\n")
     path.write_text(APP.replace("S3CRET", secret))
     path.chmod(mode)
-    warnings = load(path, environ={"SECRET": "S3CRET"}).warnings
+    warnings = load(path, environ={"SECRET": "S3CRET-1"}).warnings
     assert len(warnings) == warned
     for warning in warnings:
         assert warning.startswith(f"{path}:1: oauth2_config.client_secret: is in clear in a file that every user can")

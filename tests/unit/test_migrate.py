@@ -63,7 +63,7 @@ def test_azuresmtpwithoauth(tmp_path: Path) -> None:
     text = SEED.replace("{user}", "a@example.com").replace("{password}", "0123")
     config, notes = become(tmp_path, "azuresmtpwithoauth", "\ufeff" + text.replace("\n", "\r\n"))
     assert (config.entra.client_id, config.entra.tenant_id) == ("0012", "yes")
-    assert config.entra.client_secret.reveal() == "ab'c#d: {e"
+    assert config.entra.client_secrets[0].reveal() == "ab'c#d: {e"
     assert config.access.fallback_password.reveal() == "0123"
     assert (config.log.path, config.log.level) == (str(tmp_path / "relay.log"), "warn")
     assert (config.limits.max_connections, config.graph.retry_attempts) == (50, 3)
@@ -108,7 +108,7 @@ httpProxy: {{host: proxy.example.com, port: 3128, username: me, password: "p@ss/
 def test_smtp2graph(tmp_path: Path) -> None:
     config, notes = become(tmp_path, "smtp2graph", SMTP2GRAPH)
     assert (config.entra.flow, config.entra.tenant_id) == ("client_credentials", "contoso.onmicrosoft.com")
-    assert (config.entra.client_id, config.entra.client_secret.reveal()) == (GUID, "V: #x")
+    assert (config.entra.client_id, config.entra.client_secrets[0].reveal()) == (GUID, "V: #x")
     assert [str(address) for address in config.listen.addresses] == ["127.0.0.1:587"]
     assert config.limits.max_message_bytes == 40 * 1024 * 1024
     assert [str(block) for block in config.access.allowed_networks] == ["127.0.0.1/32", "192.168.30.0/24", "fe80::/10"]

@@ -24,7 +24,7 @@ from tests.support import pem_files
 from tests.support.pem_files import PASS_PHRASE
 
 TENANT, CLIENT = "11111111-2222-3333-4444-555555555555", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
-CONFIG = EntraConfig(client_id=CLIENT, client_secret=Secret("S3CRET"), tenant_id=TENANT)
+CONFIG = EntraConfig(client_id=CLIENT, client_secrets=(Secret("S3CRET"),), tenant_id=TENANT)
 HAS_MANAGED_IDENTITY = hasattr(msal, "ManagedIdentityClient")
 needs_managed_identity = pytest.mark.skipif(not HAS_MANAGED_IDENTITY, reason="this msal knows no managed identities")
 
@@ -66,7 +66,7 @@ def flow(config: EntraConfig = CONFIG, http_client: object = None) -> Flow:
 
 
 def config_of(name: str, **more: Any) -> EntraConfig:
-    facts = {"flow": name, "client_id": CLIENT, "client_secret": Secret("S3CRET"), "tenant_id": TENANT, **more}
+    facts = {"flow": name, "client_id": CLIENT, "client_secrets": (Secret("S3CRET"),), "tenant_id": TENANT, **more}
     return EntraConfig(**facts)
 
 
@@ -113,11 +113,120 @@ def test_client_credentials_with_a_secret(application: FakeApplication) -> None:
     assert built["authority"] == f"https://login.microsoftonline.com/{TENANT}"
 
 
+# Two secrets
+
+
+class FakeTenant:
+    """msal's application, built for one secret after another: refuses those that it was told to refuse."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, int] = {}  # AADSTS code by secret
+        self.asked: list[str] = []
+        self.answer: dict[str, Any] = {"access_token": "T0KEN", "expires_in": 3600}
+
+    def __call__(self, client_id: str, *, client_credential: Any, **_: Any) -> FakeTenant._Application:
+        return self._Application(self, client_credential)
+
+    class _Application:
+        def __init__(self, tenant: FakeTenant, secret: Any) -> None:
+            self._tenant, self._secret = tenant, secret
+
+        def acquire_token_for_client(self, scopes: list[str]) -> Any:
+            self._tenant.asked.append(self._secret)
+            code = self._tenant.refused.get(self._secret)
+            return refusal(code) if code else self._tenant.answer
+
+        def acquire_token_by_username_password(self, username: str, password: str, scopes: list[str]) -> Any:
+            return self.acquire_token_for_client(scopes)
+
+
+@pytest.fixture
+def tenant(monkeypatch: pytest.MonkeyPatch) -> FakeTenant:
+    fake = FakeTenant()
+    monkeypatch.setattr(msal, "ConfidentialClientApplication", fake)
+    return fake
+
+
+TWO = (Secret("S3CRET-new"), Secret("S3CRET-old"))
+NEW, OLD = (secret.reveal() for secret in TWO)
+both_flows = pytest.mark.parametrize("name", ["password", "client_credentials"])
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    """Event, code and the words that say which."""
+    found = [(r.message, r.__dict__["entra_code"], r.__dict__["reason"]) for r in caplog.records]
+    assert "S3CRET" not in repr(found)
+    return [(event, code, reason.partition(" client_secret")[0]) for event, code, reason in found]
+
+
+@both_flows
+@pytest.mark.parametrize("code", [7000215, 7000222])
+def test_the_second_secret_is_tried_and_stays(
+    tenant: FakeTenant, caplog: pytest.LogCaptureFixture, name: str, code: int
+) -> None:
+    tenant.refused[NEW] = code
+    app = flow(config_of(name, client_secrets=TWO))
+    for _ in range(2):
+        assert app.acquire(Credentials("a", Secret("x")), 30).token.reveal() == "T0KEN"
+    assert tenant.asked == [NEW, OLD, OLD]
+    assert warnings_in(caplog) == [("client_secret_refused", f"AADSTS{code}", "the first")]
+
+
+def test_the_second_secret_stays_until_it_is_refused_likewise(
+    tenant: FakeTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = flow(config_of("client_credentials", client_secrets=TWO))
+    for refused in ({NEW: 7000215}, {OLD: 7000222}, {}):
+        tenant.refused = refused
+        app.acquire(APP_LOGIN, 30)
+    assert tenant.asked == [NEW, OLD, OLD, NEW, NEW]
+    assert [which for _, _, which in warnings_in(caplog)] == ["the first", "the second"]
+
+
+@both_flows
+def test_both_secrets_are_refused(tenant: FakeTenant, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    tenant.refused = {NEW: 7000215, OLD: 7000222}
+    app = flow(config_of(name, client_secrets=TWO))
+    fault = fault_of(lambda: app.acquire(APP_LOGIN, 30))
+    assert (type(fault), fault.entra_code) == (AppMisconfigured, "AADSTS7000222")
+    assert "both" in fault.advice
+    assert tenant.asked == [NEW, OLD]
+    assert warnings_in(caplog) == [], "the caller logs it"
+
+
+@pytest.mark.parametrize("code", [7000218, 700016, 50126, 90002, 50196])
+def test_what_is_no_fault_of_the_secret_asks_once(tenant: FakeTenant, code: int) -> None:
+    tenant.refused = {NEW: code, OLD: code}
+    fault_of(lambda: flow(config_of("password", client_secrets=TWO)).acquire(APP_LOGIN, 30))
+    assert tenant.asked == [NEW]
+
+
+def test_a_wrong_password_says_nothing_of_the_secret(tenant: FakeTenant, caplog: pytest.LogCaptureFixture) -> None:
+    """Only a token shows that the second works; the device is told of its password, and not of the app."""
+    tenant.refused = {NEW: 7000215, OLD: 50126}
+    fault = fault_of(lambda: flow(config_of("password", client_secrets=TWO)).acquire(APP_LOGIN, 30))
+    assert isinstance(fault, CredentialsRefused)
+    assert warnings_in(caplog) == []
+
+
+def test_one_secret_is_not_tried_twice(tenant: FakeTenant) -> None:
+    tenant.refused = {"S3CRET": 7000215}
+    assert "oauth2_config.client_secret" in fault_of(lambda: flow().acquire(APP_LOGIN, 30)).advice
+    assert tenant.asked == ["S3CRET"]
+
+
+# Certificates
+
+
 @pytest.mark.parametrize("pass_phrase", ["", PASS_PHRASE], ids=["plain", "pass phrase"])
-def test_client_credentials_with_a_certificate(application: FakeApplication, tmp_path: Path, pass_phrase: str) -> None:
+@pytest.mark.parametrize("more", [(), (Secret("x"),)], ids=["alone", "and another"])
+def test_client_credentials_with_a_certificate(
+    application: FakeApplication, tmp_path: Path, pass_phrase: str, more: tuple[Secret, ...]
+) -> None:
     path = tmp_path / "app.pem"
     path.write_bytes(pem_files.usable(pass_phrase))
-    config = config_of("client_credentials", client_certificate=str(path), client_secret=Secret(pass_phrase))
+    secrets = (Secret(pass_phrase), *more)
+    config = config_of("client_credentials", client_certificate=str(path), client_secrets=secrets)
     flow(config).acquire(APP_LOGIN, 30)
     credential = application.built[0]["client_credential"]
     assert set(credential) == {"private_key", "thumbprint", "public_certificate"}

@@ -71,7 +71,7 @@ def _response(status: int, content: Any) -> requests.Response:
 def source_of(session: FakeEntraSession, authority: str = AUTHORITY) -> TokenSource:
     config = EntraConfig(
         client_id="app",
-        client_secret=Secret("S3CRET"),
+        client_secrets=(Secret("S3CRET"),),
         tenant_id="tenant",
         authority=authority,
         scopes=("scope/.default",),

@@ -73,7 +73,7 @@ def entra(monkeypatch: pytest.MonkeyPatch) -> FakeEntra:
     return fake
 
 
-CONFIG = EntraConfig(client_id="app", client_secret=Secret("S3CRET"), tenant_id="tenant")
+CONFIG = EntraConfig(client_id="app", client_secrets=(Secret("S3CRET"),), tenant_id="tenant")
 
 
 def source(config: EntraConfig, http_client: object, clock: FakeClock) -> TokenSource:
@@ -724,7 +724,7 @@ def test_no_log_record_holds_password_or_token(tokens: TokenSource, entra: FakeE
 )
 def test_msals_options(entra: FakeEntra, clock: FakeClock, authority: str, instance_discovery: bool | None) -> None:
     """Contract §7: a port or an unknown host means instance_discovery=False and our own http_client."""
-    config = EntraConfig(client_id="app", client_secret=Secret("S3CRET"), tenant_id="tenant", authority=authority)
+    config = EntraConfig(client_id="app", client_secrets=(Secret("S3CRET"),), tenant_id="tenant", authority=authority)
     http_client = object()
     get(source(config, http_client, clock), clock)
     assert entra.options["authority"] == f"{authority}/tenant"

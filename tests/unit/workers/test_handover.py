@@ -17,7 +17,7 @@ from tests.support.forked import Child
 
 CONFIG = Config(
     listen=ListenConfig(addresses=(ListenAddress("::1", 25),)),
-    entra=EntraConfig(client_secret=Secret("S3CRET")),
+    entra=EntraConfig(client_secrets=(Secret("S3CRET"),)),
     access=AccessConfig(fallback_password=Secret("")),
     graph=GraphConfig(mailbox_rate=Rate(30, 60)),
 )
@@ -34,7 +34,7 @@ def test_the_newest_is_taken_as_it_was_given() -> None:
     assert Child(lambda: take(1, CONFIG)).wait() == 0
     assert Child(lambda: handover.give(shorter) and None).wait() == 0
     assert handover.take() == (2, shorter)
-    assert handover.take()[1].entra.client_secret.reveal() == "S3CRET"
+    assert handover.take()[1].entra.client_secrets[0].reveal() == "S3CRET"
     assert handover.number == 2
 
 
