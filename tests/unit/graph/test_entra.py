@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,18 @@ def test_the_second_secret_stays_until_it_is_refused_likewise(
         app.acquire(APP_LOGIN, 30)
     assert tenant.asked == [NEW, OLD, OLD, NEW, NEW]
     assert [which for _, _, which in warnings_in(caplog)] == ["the first", "the second"]
+
+
+def test_both_tries_share_one_time(tenant: FakeTenant) -> None:
+    guarded: list[float] = []
+
+    def guard(seconds: float) -> AbstractContextManager[None]:
+        guarded.append(seconds)
+        return nullcontext()
+
+    tenant.refused[NEW] = 7000215
+    flow_of(config_of("client_credentials", client_secrets=TWO), None, guard).acquire(APP_LOGIN, 30)
+    assert (tenant.asked, guarded) == ([NEW, OLD], [30])
 
 
 @both_flows
