@@ -188,10 +188,12 @@ def test_an_answer_before_the_message_was_read(relay: RelayProcess, service: Raw
     assert len(service.asked("sendMail")) == 1
 
 
-def test_reset_in_the_middle_of_the_message_is_no_doubt(relay: RelayProcess, service: RawHttps, user: str) -> None:
+def test_reset_in_the_middle_of_the_message_is_no_doubt(tmp_path: Path, service: RawHttps, user: str) -> None:
+    """More octets than the buffers of both ends hold, or all of them may have gone out before the reset comes."""
     service.unread.add("sendMail")
     service.script("sendMail", reset, reset, reset)
-    reply, line = send(relay, user, LARGE)
+    with RelayProcess(tmp_path, config(service, single_request_limit=40_000_000)) as relay:
+        reply, line = send(relay, user, MESSAGE + ("x" * 76 + "\r\n") * 200_000)
     assert (reply, line["attempts"], line.get("possible_duplicate")) == ("451 4.4.1", 3, None)
 
 
