@@ -17,6 +17,7 @@ from relay.graph.direct import DirectConnections
 
 CONNECT_TIMEOUT_S = 10.0
 ENTRA_READ_TIMEOUT_S = 20.0
+_ENTRAS_OWN = ("/oauth2/", "/.well-known/")
 
 
 # A firewall forgets a connection that rests, and says nothing: the next request would run into its timeout, and the
@@ -131,7 +132,9 @@ class EntraHttpClient:
             timeout=(CONNECT_TIMEOUT_S, ENTRA_READ_TIMEOUT_S),
             allow_redirects=False,
         )
-        if response.status_code == 429:  # msal would read its body as a refusal, or as an unknown tenant
+        # msal would read the body of a 429 as a refusal, or as an unknown tenant, and some versions fail over a 5xx. That
+        # of a federated identity provider is for msal to read: it is how a wrong password is said there.
+        if response.status_code == 429 or (response.status_code >= 500 and any(part in url for part in _ENTRAS_OWN)):
             response.raise_for_status()
         return response
 

@@ -6,9 +6,7 @@ from __future__ import annotations
 import html
 import re
 
-_PIECE = re.compile(
-    r"<!--(?:(?!-->).)*+(?:-->|\Z)|<(/?[A-Za-z][A-Za-z0-9]*+)[^>]*+>?|<[!?/][^>]*+>?|[^<]++|<", re.DOTALL
-)
+_PIECE = re.compile(r"<!--.*?(?:-->|\Z)|<(/?[A-Za-z][A-Za-z0-9]*+)[^>]*+>?|<[!?/][^>]*+>?|[^<]++|<", re.DOTALL)
 _HIDDEN = frozenset(("style", "script", "title"))
 _SHOWN = frozenset(
     ("area", "audio", "button", "canvas", "embed", "hr", "iframe", "image", "img", "input", "math", "meter", "object")

@@ -106,7 +106,7 @@ def test_completion(maker: ModuleType, tmp_path: Path) -> None:
 
 def test_completion_is_loaded_by_bash_completion(tmp_path: Path) -> None:
     """As Debian's package bash-completion does: by the command's name, from a directory of completions."""
-    need("/usr/share/bash-completion", "bash-completion")
+    need("/usr/share/bash-completion/bash_completion", "bash-completion")
     (tmp_path / "completions").mkdir()
     (tmp_path / "completions" / "graph-smtp-relay").write_text(COMPLETION.read_text("utf-8"))
     script = (
