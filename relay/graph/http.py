@@ -132,8 +132,8 @@ class EntraHttpClient:
             timeout=(CONNECT_TIMEOUT_S, ENTRA_READ_TIMEOUT_S),
             allow_redirects=False,
         )
-        # msal would read the body of a 429 as a refusal, or as an unknown tenant, and some versions fail over a 5xx. That
-        # of a federated identity provider is for msal to read: it is how a wrong password is said there.
+        # msal would read the body of a 429 as a refusal, or as an unknown tenant, and some versions fail over a 5xx.
+        # That of a federated identity provider is for msal to read: it is how a wrong password is said there.
         if response.status_code == 429 or (response.status_code >= 500 and any(part in url for part in _ENTRAS_OWN)):
             response.raise_for_status()
         return response
