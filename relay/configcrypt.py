@@ -121,6 +121,6 @@ def _replace(path: Path, octets: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, target)
-    except BaseException:
+    except BaseException:  # raised on: no half-written file with secrets stays
         os.unlink(name)
         raise

@@ -117,7 +117,7 @@ class Resends:
         try:
             if not earlier.settled.wait(deadline.remaining()):
                 raise StillOnItsWay
-        except BaseException:
+        except BaseException:  # raised on; the greenlet may be killed while it waits
             self._give_back(earlier)
             raise
         return earlier.delivered_as

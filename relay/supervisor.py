@@ -121,7 +121,7 @@ class Supervisor:
             place = Place(member.index, self._pid, self._shared, self._listeners, self._lifeline_of_children, _SIGNALS)
             (run_desk if member is self._members[-1] else run_worker)(place)
             code = 0
-        except BaseException:
+        except BaseException:  # the last line of a forked process: nothing may run on into its parent's code
             log.exception("worker_fault")
         finally:
             logging.shutdown()

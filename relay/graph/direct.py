@@ -60,7 +60,7 @@ class DirectConnections:
                 sock.settimeout(timeout_s)
                 sent = _send(sock, request, url)
                 response, stays = _read(sock, request)
-        except BaseException:
+        except BaseException:  # raised on; gevent ends greenlets and waits by these too
             sock.close()
             raise
         if sent and stays and len(resting) < self._most_kept:
@@ -83,7 +83,7 @@ class DirectConnections:
             for option in self._options:
                 sock.setsockopt(*option)
             return self._tls().wrap_socket(sock, server_hostname=host) if secure else sock
-        except BaseException:
+        except BaseException:  # raised on, as above
             sock.close()
             raise
 

@@ -80,7 +80,7 @@ def _bound(family: int, target: tuple[object, ...], *, dual_stack: bool = False)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
         sock.bind(target)
         sock.listen(_BACKLOG)
-    except BaseException:
+    except BaseException:  # raised on: a socket that is not given back is closed
         sock.close()
         raise
     return sock
