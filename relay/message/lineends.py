@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from relay.spool import Octets, Spool, Spooled
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
+_NO_LINE_END = bytes(set(range(256)) - set(b"\r\n"))
 
 
 def normalised(content: Octets) -> Octets:
@@ -20,26 +21,30 @@ def normalised(content: Octets) -> Octets:
     """
     if isinstance(content, Spooled):
         return _normalised_in_pieces(content)
-    lines = content.count(b"\n")
-    proper = content.count(b"\r\n")
-    if lines == proper == content.count(b"\r"):
+    if _is_normal(content):
         return content
+    lines = content.count(b"\n")
     if lines and content.count(b"\r\r\n") == lines and content.count(b"\r") == 2 * lines:
         return content.replace(b"\r\r\n", b"\r\n")
     return _ANY_LINE_END.sub(b"\r\n", content)
 
 
+def _is_normal(piece: bytes) -> bool:
+    """Whether every CR and LF in it stands in a CR LF. By two passes in C that are faster than a count of each."""
+    ends = piece.translate(None, _NO_LINE_END)
+    pairs = len(ends) // 2
+    return ends == b"\r\n" * pairs and piece.count(b"\r\n") == pairs
+
+
 def _normalised_in_pieces(content: Spooled) -> Octets:
-    """The same for a large one, by the same counts."""
+    """The same for a large one."""
+    if all(map(_is_normal, _whole_line_ends(content))):
+        return content
     found: Counter[bytes] = Counter()
     for piece in _whole_line_ends(content):
-        for sought in (b"\n", b"\r\n", b"\r"):
+        for sought in (b"\n", b"\r", b"\r\r\n"):
             found[sought] += piece.count(sought)
-    if found[b"\n"] == found[b"\r\n"] == found[b"\r"]:
-        return content
-    if found[b"\n"] and found[b"\r"] == 2 * found[b"\n"]:
-        found[b"\r\r\n"] = sum(piece.count(b"\r\r\n") for piece in _whole_line_ends(content))
-    doubled = 0 < found[b"\r\r\n"] == found[b"\n"]
+    doubled = 2 * found[b"\r\r\n"] == 2 * found[b"\n"] == found[b"\r"] > 0
     spool = Spool()
     for piece in _whole_line_ends(content):
         spool.append(piece.replace(b"\r\r\n", b"\r\n") if doubled else _ANY_LINE_END.sub(b"\r\n", piece))

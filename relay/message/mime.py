@@ -226,41 +226,28 @@ def _without_line_end(content: View, start: int, end: int) -> int:
 def decode_leaf(leaf: Leaf) -> Octets | None:
     """The leaf's octets without their Content-Transfer-Encoding, or None when they cannot be decoded."""
     if leaf.size > IN_MEMORY_BYTES and leaf.encoding == "base64":
-        decoded = _decode_base64_lines(leaf)
+        decoded = _decode_base64_in_pieces(leaf)
         if decoded is not None:
             return decoded
     return decode_octets(leaf.octets, leaf.encoding)
 
 
-def _decode_base64_lines(leaf: Leaf) -> Octets | None:
-    """base64 as most write it: whole groups of four on each line, white space nowhere else. None for any other."""
+def _decode_base64_in_pieces(leaf: Leaf) -> Octets | None:
+    """None where it is not as it should be: for _decode_base64()."""
     spool = Spool()
-    at = leaf.body_start
-    while at < leaf.end:
-        piece = leaf.content[at : min(at + WINDOW_BYTES, leaf.end)]
-        last = at + len(piece) == leaf.end
-        if not last:
-            piece = piece[: piece.rfind(b"\n") + 1]
-        at += len(piece)
-        decoded = _decode_whole_groups(piece, last=last)
-        if decoded is None:
+    held = b""
+    for at in range(leaf.body_start, leaf.end, WINDOW_BYTES):
+        held += leaf.content[at : min(at + WINDOW_BYTES, leaf.end)].translate(None, _WHITE_SPACE)
+        last = at + WINDOW_BYTES >= leaf.end
+        groups = held if last else held[: len(held) // 4 * 4]
+        if b"=" in groups and not last:
             return None
-        spool.append(decoded)
+        try:
+            spool.append(binascii.a2b_base64(groups, strict_mode=True))
+        except binascii.Error:
+            return None
+        held = held[len(groups) :]
     return spool.finish()
-
-
-def _decode_whole_groups(piece: bytes, *, last: bool) -> bytes | None:
-    """binascii leaves out what is no base64 in silence; whether it did, its result's length tells."""
-    characters = len(piece) - piece.count(b"\r") - piece.count(b"\n")
-    padding = piece[at:].rstrip(b"\r\n") if (at := piece.find(b"=")) >= 0 else b""
-    if padding and not (last and padding in (b"=", b"==")):
-        return None
-    try:
-        decoded = binascii.a2b_base64(piece)
-    except binascii.Error:
-        return None
-    whole = characters > 0 and characters % 4 == 0 and len(decoded) == characters // 4 * 3 - len(padding)
-    return decoded if whole else None
 
 
 def decode_octets(octets: bytes, encoding: str) -> bytes | None:
@@ -277,9 +264,6 @@ def decode_octets(octets: bytes, encoding: str) -> bytes | None:
 
 
 def _decode_base64(octets: bytes) -> bytes | None:
-    decoded = _decode_whole_groups(octets, last=True)
-    if decoded is not None:
-        return decoded
     octets = octets.translate(None, _WHITE_SPACE)
     try:
         return binascii.a2b_base64(octets, strict_mode=True)

@@ -198,7 +198,7 @@ class LineIO:
         passed = b""  # the last octets before held, as they came
         while True:
             # A dot at the beginning of a line is either the end or a stuffed one: without one, neither is looked for.
-            dotted = stuffed in held
+            dotted = b"." in held and stuffed in held  # in two steps: base64 has no dot, and is soon looked through
             end, behind = framing.find_end(held) if dotted else (-1, -1)
             # No stuffed dot straddles two pieces, since what may be the beginning of one is held back.
             cut = end + len(framing.line_end) if end >= 0 else len(held) - framing.end_begun(held)
