@@ -20,17 +20,17 @@ from relay.graph.sentitems import SentCopy
 from relay.identity import Identity, is_allowed
 from relay.message.address import canonical
 from relay.message.form import KEPT_COPY, Form, choose_form, is_sealed
-from relay.message.lineends import normalised
 from relay.message.mimeform import Stamp, mime_form
 from relay.message.model import Address, Message, Recipients, SenderNotAllowed
-from relay.message.parse import parse
+from relay.message.parse import read
 from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
 from relay.smtp.envelope import Envelope
-from relay.spool import Octets, view_of
+from relay.spool import Octets, Spooled
 
 T = TypeVar("T")
 _LARGE_BYTES = 262_144  # some 5 ms of parsing
+Doing = Callable[[Callable[[], Any]], Any]
 _NO_DRAFT = "Graph refused the message for its size, and for a reason of its own the draft that was tried instead"
 _CONTENT_TYPES: dict[str, str] = {"json": "application/json", "mime": "text/plain"}
 
@@ -74,18 +74,20 @@ class Delivery:
         large: LargeMail,
         config: GraphConfig,
         clock: Clock,
-        in_thread: Callable[[Callable[[], Any]], Any] = _here,
+        in_thread: Doing = _here,
+        in_process: Doing = _here,
     ) -> None:
-        """in_thread: does work in a thread and gives what it gave."""
+        """in_thread, in_process: do work in a thread, or in another process, and give what it gave."""
         self._mailer = mailer
         self._large = large
         self._config = config
         self._clock = clock
         self._in_thread = in_thread
+        self._in_process = in_process
 
-    def _aside(self, size: int, work: Callable[[], T]) -> T:
-        """What work gives; a large message is worked on in a thread, or it would stop everybody else."""
-        return work() if size < _LARGE_BYTES else cast(T, self._in_thread(work))
+    def _aside(self, octets: int, work: Callable[[], T]) -> T:
+        """What work gives; many octets are worked on in a thread, or they would stop everybody else."""
+        return work() if octets < _LARGE_BYTES else cast(T, self._in_thread(work))
 
     def deliver(
         self, envelope: Envelope, content: Octets, identity: Identity, deadline: Deadline, account: Account
@@ -114,7 +116,7 @@ class Delivery:
 
     def _read(self, envelope: Envelope, content: Octets, identity: Identity, account: Account) -> _Mail:
         """What is to be sent, from whom and to whom; refused here when it must not be."""
-        content, message = self._aside(len(content), partial(_parsed, content, self._config.strict_attachments))
+        content, message = self._parsed(content)
         account.subject, account.warnings = message.subject, message.warnings
         from_ = from_address(message, envelope.reverse_path, identity.mailbox)
         account.mailbox = identity.mailbox or from_.addr
@@ -127,6 +129,13 @@ class Delivery:
             message = dataclasses.replace(message, message_id=f"<{envelope.message_id}@{domain}>")
         recipients = partition(envelope.forward_paths, message)
         return _Mail(envelope.message_id, content, message, recipients, from_, identity, account.mailbox)
+
+    def _parsed(self, content: Octets) -> tuple[Octets, Message]:
+        """What is so large that it lies in a file takes so long that threads would come into each other's way."""
+        work = partial(read, content, strict_attachments=self._config.strict_attachments)
+        if isinstance(content, Spooled):
+            return cast(tuple[Octets, Message], self._in_process(work))
+        return self._aside(len(content), work)
 
     def _rewrite(self, mail: _Mail, account: Account) -> _Mail:
         message, from_ = put_mailbox_in_from(mail.message, mail.from_, mail.mailbox)
@@ -184,7 +193,7 @@ class Delivery:
         if form == "json":
             save = self._config.save_to_sent
             content, account.not_carried = self._aside(
-                len(mail.content),
+                len(mail.message.body.content),  # attachments are written while they are sent
                 lambda: send_mail_json(mail.message, mail.recipients, mail.from_, save_to_sent=save),
             )
             return content
@@ -208,8 +217,3 @@ class Delivery:
         return self._large.send(
             mail.mailbox, mail.message, mail.recipients, mail.from_, mail.identity.login, deadline, mail.message_id
         )
-
-
-def _parsed(content: Octets, strict_attachments: bool) -> tuple[Octets, Message]:
-    content = normalised(content)
-    return content, parse(view_of(content), strict_attachments=strict_attachments)

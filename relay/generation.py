@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import requests
 
@@ -17,7 +15,7 @@ from relay.authentication import Authenticator
 from relay.bounds import Bounds
 from relay.clock import Clock
 from relay.config import Config
-from relay.delivery import Delivery
+from relay.delivery import Delivery, Doing
 from relay.graph.client import GraphClient
 from relay.graph.entra import flow_of
 from relay.graph.http import EntraHttpClient, http_session
@@ -77,7 +75,7 @@ def upstream_of(config: Config, clock: Clock, stats: Stats, siblings: Siblings) 
 
 
 def generation_of(
-    config: Config, bounds: Bounds, clock: Clock, stats: Stats, in_thread: Callable[[Callable[[], Any]], Any]
+    config: Config, bounds: Bounds, clock: Clock, stats: Stats, in_thread: Doing, in_process: Doing
 ) -> Generation:
     """Raises AppMisconfigured, and OSError when certificate and key cannot be used."""
     graph = config.graph
@@ -90,7 +88,7 @@ def generation_of(
     large = LargeMail(client, upstream.tokens, policy, clock, graph.single_request_limit_bytes, lanes=lanes)
     accounts = Accounts(config, verify_in_thread)
     authenticator = Authenticator(accounts, bounds.logins, upstream.tokens, clock, stats)
-    delivery = Delivery(mailer, large, graph, clock, in_thread)
+    delivery = Delivery(mailer, large, graph, clock, in_thread, in_process)
     submission = Submission(authenticator, delivery, bounds.resends, graph.submit_timeout_s, clock, stats)
     settings = session_settings(config, bounds.inflight, stats)
     return Generation(config, settings, accounts, upstream, mailer, large, lanes, submission)

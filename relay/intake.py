@@ -13,6 +13,7 @@ from relay.generation import Generation, generation_of
 from relay.greenlets import Threads, guard, let_others_run
 from relay.identity import Client
 from relay.janitor import Task
+from relay.sideprocess import SideProcess
 from relay.smtp.lineio import LineIO
 from relay.smtp.server import Door, SmtpServer
 from relay.smtp.session import Session
@@ -32,6 +33,7 @@ class Intake:
         self._clock = clock
         self._stats = stats
         self._threads = Threads()
+        self._side_process = SideProcess(self._threads.run)
         self._now = self._build(config)
         door = Door(
             admits=lambda address: self._now.accounts.admits(address),
@@ -64,10 +66,12 @@ class Intake:
     def drain(self) -> None:
         """Stop accepting; finish what is in flight up to shutdown_timeout."""
         self._server.drain(self._now.config.limits.shutdown_timeout_s)
+        self._side_process.close()
 
     def tasks(self) -> tuple[Task, ...]:
         """For the janitor."""
         return (
+            Task("rest_side_process", _PURGE_EVERY_S, self._side_process.rest),
             Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.upstream.tokens.purge()),
             Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
             Task("purge_denied_mailboxes", _PURGE_EVERY_S, lambda: self._now.large.purge()),
@@ -81,7 +85,7 @@ class Intake:
         self._now.upstream.tokens.renew_app_token(Deadline(self._clock, _PURGE_EVERY_S))
 
     def _build(self, config: Config) -> Generation:
-        return generation_of(config, self._bounds, self._clock, self._stats, self._threads.run)
+        return generation_of(config, self._bounds, self._clock, self._stats, self._threads.run, self._side_process.run)
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         now = self._now

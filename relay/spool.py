@@ -8,11 +8,14 @@ stands for it, and with the process. Where it cannot be written, the octets stay
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import mmap
 import os
+import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class Spool:
                 return
             self._pieces.append(piece)
             if before <= IN_MEMORY_BYTES < self._size:
-                self._file = _File(self._digested)
+                self._file = _File(_temporary_file(), digested=self._digested)
                 for held in self._pieces:
                     self._file.write(held)
                 self._pieces = []
@@ -104,13 +107,11 @@ class Spool:
 
 
 class _File:
-    """A new file without a name, closed with the last who knows it. All that it does raises OSError."""
+    """A file without a name, closed with the last who knows it. All that it does raises OSError."""
 
-    def __init__(self, digested: bool) -> None:
-        # None is where Python puts temporary files, which is what TMPDIR says.
-        directory = _LARGE_FILES if "TMPDIR" not in os.environ and os.access(_LARGE_FILES, os.W_OK) else None
-        self._file = tempfile.TemporaryFile(buffering=0, dir=directory)  # noqa: SIM115 - __del__ does
-        self.descriptor = self._file.fileno()
+    def __init__(self, file: io.FileIO, *, digested: bool = False) -> None:
+        self._file = file
+        self.descriptor = file.fileno()
         self._hash = hashlib.sha256() if digested else None
 
     def write(self, piece: bytes) -> None:
@@ -127,13 +128,27 @@ class _File:
         return os.pread(self.descriptor, size, at)
 
     def __del__(self) -> None:
-        if hasattr(self, "_file"):  # else it could not be made
-            self._file.close()
+        self._file.close()
+
+
+def _temporary_file() -> io.FileIO:
+    # None is where Python puts temporary files, which is what TMPDIR says.
+    directory = _LARGE_FILES if "TMPDIR" not in os.environ and os.access(_LARGE_FILES, os.W_OK) else None
+    return tempfile.TemporaryFile(buffering=0, dir=directory)
 
 
 def view_of(octets: Octets) -> bytes | mmap.mmap:
     """The octets as something that regular expressions and slices can read, for as long as somebody holds it."""
     return octets if isinstance(octets, bytes) else octets.mapped()
+
+
+def window_of(view: bytes | mmap.mmap, start: int, end: int) -> bytes:
+    """A copy of the octets from start to end. A map lets go of the pages: read again, they come from the file."""
+    octets = view[start:end]
+    if isinstance(view, mmap.mmap) and len(octets) >= WINDOW_BYTES:
+        first = start - start % mmap.PAGESIZE
+        view.madvise(mmap.MADV_DONTNEED, first, end - first)
+    return octets
 
 
 def digest_of(octets: Octets) -> bytes:
@@ -146,3 +161,47 @@ def pieces_of(octets: Octets, size: int = WINDOW_BYTES) -> Iterator[bytes]:
     if isinstance(octets, Spooled):
         return octets.pieces(size)
     return (octets[at : at + size] for at in range(0, len(octets), size))
+
+
+def spooled(octets: bytes) -> Octets:
+    """The octets in a file if they are many."""
+    spool = Spool()
+    spool.append(octets)
+    return spool.finish()
+
+
+def pack(thing: object) -> tuple[bytes, list[int]]:
+    """thing for another process: pickled, and the descriptors of the files in it. Raises pickle.PickleError."""
+    stream = io.BytesIO()
+    packer = _Packer(stream, protocol=pickle.HIGHEST_PROTOCOL)
+    packer.dump(thing)
+    return stream.getvalue(), [file.descriptor for file in packer.files]
+
+
+def unpack(octets: bytes | bytearray, descriptors: Sequence[int]) -> Any:
+    """What pack() was given. octets: of our own process alone, since a pickle can do whatever it likes."""
+    return _Unpacker(io.BytesIO(octets), [_File(io.FileIO(descriptor, "rb")) for descriptor in descriptors]).load()
+
+
+class _Packer(pickle.Pickler):
+    """Writes a file as its place among the descriptors."""
+
+    def __init__(self, stream: io.BytesIO, protocol: int) -> None:
+        super().__init__(stream, protocol)
+        self.files: list[_File] = []
+
+    def persistent_id(self, obj: object) -> int | None:
+        if not isinstance(obj, _File):
+            return None
+        if obj not in self.files:
+            self.files.append(obj)
+        return self.files.index(obj)
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, stream: io.BytesIO, files: list[_File]) -> None:
+        super().__init__(stream)
+        self._files = files
+
+    def persistent_load(self, pid: int) -> _File:
+        return self._files[pid]

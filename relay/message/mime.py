@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from relay.message.headers import Fields, View, field_text, parse_parameters, split_fields
-from relay.spool import IN_MEMORY_BYTES, WINDOW_BYTES, Octets, Spool
+from relay.spool import IN_MEMORY_BYTES, WINDOW_BYTES, Octets, Spool, spooled, window_of
 
 _MAX_DEPTH = 50  # containers in containers; what lies deeper is attached as it came
 _MAX_LEAVES = 100_000  # what follows them is attached as it came
@@ -209,7 +209,7 @@ def _find(content: View, sought: bytes, start: int, end: int) -> int:
         return content.find(sought, start, end)
     size = 1024
     while start < end:
-        window = content[start : min(start + size + len(sought) - 1, end)]
+        window = window_of(content, start, min(start + size + len(sought) - 1, end))
         if (found := window.find(sought)) >= 0:
             return start + found
         start, size = start + size, min(size * 2, WINDOW_BYTES)
@@ -229,7 +229,8 @@ def decode_leaf(leaf: Leaf) -> Octets | None:
         decoded = _decode_base64_in_pieces(leaf)
         if decoded is not None:
             return decoded
-    return decode_octets(leaf.octets, leaf.encoding)
+    decoded = decode_octets(leaf.octets, leaf.encoding)
+    return None if decoded is None else spooled(decoded)
 
 
 def _decode_base64_in_pieces(leaf: Leaf) -> Octets | None:
@@ -237,7 +238,7 @@ def _decode_base64_in_pieces(leaf: Leaf) -> Octets | None:
     spool = Spool()
     held = b""
     for at in range(leaf.body_start, leaf.end, WINDOW_BYTES):
-        held += leaf.content[at : min(at + WINDOW_BYTES, leaf.end)].translate(None, _WHITE_SPACE)
+        held += window_of(leaf.content, at, min(at + WINDOW_BYTES, leaf.end)).translate(None, _WHITE_SPACE)
         last = at + WINDOW_BYTES >= leaf.end
         groups = held if last else held[: len(held) // 4 * 4]
         if b"=" in groups and not last:

@@ -19,6 +19,7 @@ from relay.message.charset import decode_text
 from relay.message.form import TEXT_ALTERNATIVE, lost_in_json
 from relay.message.headers import Fields, View, decode_words, field_text, split_fields
 from relay.message.htmltext import shows_something
+from relay.message.lineends import normalised
 from relay.message.mime import Leaf, Structure, decode_leaf, decode_octets, split_parts
 from relay.message.model import Address, Attachment, Body, Message, MessageError
 from relay.message.names import clean_name, made_up_name, message_name
@@ -45,6 +46,12 @@ _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
 _MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
+
+
+def read(content: Octets, *, strict_attachments: bool) -> tuple[Octets, Message]:
+    """content with CR LF everywhere, and what parse() makes of it."""
+    content = normalised(content)
+    return content, parse(view_of(content), strict_attachments=strict_attachments)
 
 
 def parse(content: View, *, strict_attachments: bool) -> Message:

@@ -21,7 +21,8 @@ from relay.smtp.command import LONGEST_LINE, line_limit
 from relay.spool import Octets, Spool
 
 _PIECE = 65536
-_TURNS = 10  # lines and pieces of data for one client before the others get theirs
+_TURNS = 10  # lines for one client before the others get theirs
+_TURN_OCTETS = 6554  # of mail data, that take as long as a line: each full piece of them is ten
 _NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
 _TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
 
@@ -338,6 +339,7 @@ class LineIO:
             raise Disconnected from fault
         if not octets:
             raise Disconnected
+        self._turns += len(octets) // _TURN_OCTETS
         return octets
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -247,3 +248,20 @@ def test_without_mail_readwrite(tmp_path: Path, poor_upstream: Upstream, login: 
         assert poor_upstream.stats()["requests"]["draft"] == {"403": 1}
         assert send(relay, login, mail(login, 10_000)) == "250 2.0.0", "what fits into one request still goes"
         relay.assert_sound()
+
+
+def side_processes(relay: RelayProcess) -> set[int]:
+    """The processes for large mail below this relay's."""
+    found = Path(f"/proc/{relay.process.pid}/task/{relay.process.pid}/children").read_text(encoding="ascii").split()
+    return {pid for pid in map(int, found) if "large mail" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")}
+
+
+def test_a_killed_process_for_large_mail_costs_nothing(relay: RelayProcess, upstream: Upstream, login: Login) -> None:
+    assert send(relay, login, mail(login, 2 * MB)) == "250 2.0.0"
+    [lost] = side_processes(relay)
+    os.kill(lost, signal.SIGKILL)
+    assert send(relay, login, mail(login, 2 * MB)) == "250 2.0.0"
+    assert len(upstream.messages()) == 2
+    assert len(relay.events("side_process_lost")) == 1
+    assert send(relay, login, mail(login, 2 * MB)) == "250 2.0.0"
+    assert side_processes(relay).isdisjoint({lost})

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 RANKS = {
     0: "relay config credentials vault clock logs stats janitor identity clientcert service arguments spool idn",
     1: "configfile configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp message graph"
-    " sandbox serviceunit",
+    " sandbox serviceunit sideprocess",
     2: "outcome health bounds listeners greenlets",
     3: "authentication delivery workers",
     4: "submission",

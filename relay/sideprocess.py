@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""A process beside this one, for what computes long: reading large mail.
+
+A thread that computes has the interpreter's lock, and the event loop would wait for it behind each of its own system
+calls. The process is started with the first large message, does one piece of work at a time, and ends when it has had
+nothing to do for a while. It gets files by their descriptors (unix(7), SCM_RIGHTS). Where it cannot be had, a thread
+does the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from relay.spool import pack, unpack
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[], T]
+
+_CHANNEL = 3  # its end of the socket, in the process
+_NAME = "graph-smtp-relay: large mail"  # for whoever lists processes
+_NICE = 3  # small mail goes first where there is not processor enough for both
+_PATIENCE_S = 120.0  # for one piece of work; 150 MB take some seconds
+_MOST_FILES = 253  # SCM_MAX_FD
+_LENGTH_OCTETS = 8
+_PROGRAM = "import sys; sys.path.insert(0, {path!r}); from relay.sideprocess import serve; serve()"
+
+
+class SideProcess:
+    """run() does work there. One for each process that takes mail."""
+
+    def __init__(self, otherwise: Callable[[Work[Any]], Any]) -> None:
+        """otherwise: does the work where there is no such process."""
+        self._otherwise = otherwise
+        self._turn = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._used = False
+
+    def run(self, work: Work[T]) -> T:
+        """What work gives or raises. work: a function of a module, or functools.partial of one, that can be pickled."""
+        with self._turn:
+            try:
+                self._used = True
+                channel = self._channel or self._start()
+                _tell(channel, work)
+                done, value = _hear(channel)
+            except (OSError, EOFError, pickle.PickleError) as fault:
+                self._end()
+                reason = f"the process for large mail ended or cannot be started ({fault}); a thread does its work"
+                log.warning("side_process_lost", extra={"reason": reason})
+            except BaseException:  # the greenlet is being killed, and the answer would come to the next one
+                self._end()
+                raise
+            else:
+                if done:
+                    return cast(T, value)
+                try:
+                    raise value
+                finally:
+                    del value  # or it would hold itself by its traceback, and the message's file with it
+        return cast(T, self._otherwise(work))
+
+    def rest(self) -> None:
+        """To be called now and then: ends the process if it had nothing to do since the last time."""
+        if not self._used and not self._turn.locked():
+            self._end()
+        self._used = False
+
+    def close(self) -> None:
+        """End the process; the next work starts another."""
+        with self._turn:
+            self._end()
+
+    def _start(self) -> socket.socket:
+        """Without site-packages, which message/ does not need: it starts in a tenth of a second and has 15 MiB."""
+        ours, theirs = socket.socketpair()
+        program = _PROGRAM.format(path=str(Path(__file__).parents[1]))
+        with theirs:
+            try:
+                self._pid = os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-I", "-S", "-c", program, _NAME],
+                    os.environ,
+                    file_actions=(
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHANNEL),
+                    ),
+                    setsigmask=(),
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.settimeout(_PATIENCE_S)
+        self._channel = ours
+        return ours
+
+    def _end(self) -> None:
+        """At once: it holds nothing that must not be lost."""
+        if self._channel is None:
+            return
+        self._channel.close()
+        self._channel = None
+        with suppress(ProcessLookupError, ChildProcessError):  # it has ended, and somebody has noticed
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+
+def serve() -> None:
+    """What the process does, until the other end of the channel is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the whole group, and we may be needed
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError):  # not everybody may
+        os.nice(_NICE)
+    channel = socket.socket(fileno=_CHANNEL)
+    channel.setblocking(True)  # gevent makes them without
+    while True:
+        try:
+            work = _hear(channel)
+        except EOFError:
+            return
+        try:
+            answer = (True, work())
+        except Exception as fault:  # raised where it was asked for
+            answer = (False, fault)
+        _tell(channel, answer)
+        del work, answer  # and with them their files
+
+
+def _tell(channel: socket.socket, thing: object) -> None:
+    octets, descriptors = pack(thing)
+    if len(descriptors) > _MOST_FILES:
+        raise OSError("more files than can be passed on")
+    head = len(octets).to_bytes(_LENGTH_OCTETS, "big")
+    if descriptors:
+        socket.send_fds(channel, [head], descriptors)
+    else:
+        channel.sendall(head)
+    channel.sendall(octets)
+
+
+def _hear(channel: socket.socket) -> Any:
+    """Raises EOFError when the other end is closed, OSError."""
+    head, descriptors, _, _ = socket.recv_fds(channel, _LENGTH_OCTETS, _MOST_FILES, socket.MSG_CMSG_CLOEXEC)
+    octets = bytearray(int.from_bytes(head, "big"))
+    left = memoryview(octets)
+    while left and (got := channel.recv_into(left)):
+        left = left[got:]
+    if len(head) < _LENGTH_OCTETS or left:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise EOFError("the other end is closed")
+    return unpack(octets, descriptors)
