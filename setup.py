@@ -29,6 +29,7 @@ setup(
         "cryptography>=38",
         "idna>=3.3",
         "prometheus-client>=0.16",
+        "pybase64>=1.3",  # does without where it is not packaged
     ],
     extras_require={
         "dev": [

@@ -6,10 +6,10 @@ Knows http.client's way of reading a body, and nothing of what is in it.
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from relay.base64text import encoded
 from relay.spool import Octets, Spooled, pieces_of
 
 _PIECE = 131_072  # octets; the timeout counts for each piece anew, so larger ones would ask for a faster line
@@ -57,7 +57,7 @@ class Content:
         for piece in self.pieces:
             if isinstance(piece, Base64):
                 for octets in pieces_of(piece.octets, _PIECE // 4 * 3):  # whole groups of three: no padding in between
-                    yield binascii.b2a_base64(octets, newline=False)
+                    yield encoded(octets)
             elif isinstance(piece, Spooled):
                 yield from piece.pieces(_PIECE)
             else:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from relay.base64text import decoded
 from relay.message.headers import Fields, View, field_text, parse_parameters, split_fields
 from relay.spool import IN_MEMORY_BYTES, WINDOW_BYTES, Octets, Spool, spooled, window_of
 
@@ -226,11 +227,11 @@ def _without_line_end(content: View, start: int, end: int) -> int:
 def decode_leaf(leaf: Leaf) -> Octets | None:
     """The leaf's octets without their Content-Transfer-Encoding, or None when they cannot be decoded."""
     if leaf.size > IN_MEMORY_BYTES and leaf.encoding == "base64":
-        decoded = _decode_base64_in_pieces(leaf)
-        if decoded is not None:
-            return decoded
-    decoded = decode_octets(leaf.octets, leaf.encoding)
-    return None if decoded is None else spooled(decoded)
+        in_pieces = _decode_base64_in_pieces(leaf)
+        if in_pieces is not None:
+            return in_pieces
+    octets = decode_octets(leaf.octets, leaf.encoding)
+    return None if octets is None else spooled(octets)
 
 
 def _decode_base64_in_pieces(leaf: Leaf) -> Octets | None:
@@ -244,7 +245,7 @@ def _decode_base64_in_pieces(leaf: Leaf) -> Octets | None:
         if b"=" in groups and not last:
             return None
         try:
-            spool.append(binascii.a2b_base64(groups, strict_mode=True))
+            spool.append(decoded(groups))
         except binascii.Error:
             return None
         held = held[len(groups) :]
@@ -267,7 +268,7 @@ def decode_octets(octets: bytes, encoding: str) -> bytes | None:
 def _decode_base64(octets: bytes) -> bytes | None:
     octets = octets.translate(None, _WHITE_SPACE)
     try:
-        return binascii.a2b_base64(octets, strict_mode=True)
+        return decoded(octets)
     except binascii.Error:
         pass  # padding is missing or in the middle, or it is no base64 at all
     chunks = [chunk for chunk in octets.split(b"=") if chunk]

@@ -10,13 +10,13 @@ can make a recipient of somebody whom the envelope does not name. Source: RFC 53
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 
+from relay.base64text import encoded
 from relay.message.address import canonical, with_ascii_domain
 from relay.message.charset import find_codec
 from relay.message.headerform import address_field, is_sound, mended_value, with_parameters
@@ -185,7 +185,7 @@ def _missing_charset(leaf: Leaf, octets: bytes) -> str | None:
 
 
 def _base64_lines(octets: bytes) -> bytes:
-    return b"\r\n".join(_BASE64_LINE.findall(binascii.b2a_base64(octets, newline=False)))
+    return b"\r\n".join(_BASE64_LINE.findall(encoded(octets)))
 
 
 def _mended_top(header: Fields, structure: Structure) -> dict[str, bytes]:
