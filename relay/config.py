@@ -296,6 +296,9 @@ class GraphConfig:
     submit_timeout_s: int = _key("submit_timeout", "integer", 110,
         "From the end of the data to the reply, all waits and retries included.",
         unit="seconds", lowest=1, highest=3600)
+    delete_sent_drafts: bool = _key("delete_sent_drafts", "boolean", False,
+        "With save_to_sent off: ask Exchange to keep no copy of large mail either, which goes as a draft. "
+        "Nobody has confirmed yet that Graph heeds the property (PidTagDeleteAfterSubmit).")
     ambiguous_outcome: str = _key("ambiguous_outcome", "choice", "retry",
         "What to do after a failure behind which the message may have gone.",
         choices=("retry", "give_up"))

@@ -211,9 +211,17 @@ class Delivery:
                 f"the request of {size} octets is over single_request_limit ({self._large.limit_bytes}), and "
                 "what is signed or encrypted cannot be cut into a draft and attachments"
             )
-        copy = "" if self._config.save_to_sent else KEPT_COPY
+        keep_copy = self._config.save_to_sent or not self._config.delete_sent_drafts
+        copy = "" if self._config.save_to_sent else KEPT_COPY if keep_copy else "; Exchange is asked to keep no copy"
         self._written(mail, "json", f"too large for one request{copy}", account)  # for what JSON does not carry
         account.form = "draft"
         return self._large.send(
-            mail.mailbox, mail.message, mail.recipients, mail.from_, mail.identity.login, deadline, mail.message_id
+            mail.mailbox,
+            mail.message,
+            mail.recipients,
+            mail.from_,
+            mail.identity.login,
+            deadline,
+            mail.message_id,
+            keep_copy=keep_copy,
         )

@@ -65,9 +65,11 @@ class LargeMail:
         login: Credentials,
         deadline: Deadline,
         message_id: str,
+        *,
+        keep_copy: bool = True,
     ) -> Receipt:
         """Until Graph has taken it. Raises GraphError, with TooLarge for what cannot go this way; TokenError."""
-        content = draft_json(message, recipients, from_, message_id)
+        content = draft_json(message, recipients, from_, message_id, keep_copy=keep_copy)
         self._check(mailbox, content)
         errand = Errand(mailbox, login, deadline, message_id)
         draft = Draft(self._client, self._tries, self._clock, errand)

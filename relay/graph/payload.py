@@ -26,6 +26,7 @@ _WORD_OCTETS = 45  # of text in one encoded word: 60 characters of base64, under
 _MESSAGE_ID = "String 0x1035"
 _REFERENCES = "String 0x1039"
 _IN_REPLY_TO = "String 0x1042"
+_DELETE_AFTER_SUBMIT = "Boolean 0x0E01"  # PidTagDeleteAfterSubmit, [MS-OXOMSG]; nobody has confirmed it for Graph
 # A property of our own in the mailbox, which no recipient sees: by it a draft is found whose id we never got.
 _MARK = "String {6f1b3c0e-2d0a-4c55-9a5e-5d3c7e1f8a42} Name graph-smtp-relay"
 
@@ -48,10 +49,15 @@ def send_mail_json(
     return Content(tuple(pieces)), left_out
 
 
-def draft_json(message: Message, recipients: Recipients, from_: Address, mark: str) -> Content:
-    """The message resource without attachments, for POST /messages. mark: a name for it that draft_filter() finds."""
+def draft_json(message: Message, recipients: Recipients, from_: Address, mark: str, *, keep_copy: bool) -> Content:
+    """The message resource without attachments, for POST /messages.
+
+    mark: a name for it that draft_filter() finds. keep_copy: else Exchange is asked to delete it once it is sent.
+    """
     graph_message, _ = _graph_message(message, recipients, from_)
     properties = [*graph_message.get("singleValueExtendedProperties", ()), {"id": _MARK, "value": mark}]
+    if not keep_copy:
+        properties.append({"id": _DELETE_AFTER_SUBMIT, "value": "true"})
     return Content((_json({**graph_message, "singleValueExtendedProperties": properties}),))
 
 

@@ -102,6 +102,29 @@ def test_up_to_the_limit_it_is_one_request(relay: RelayProcess, upstream: Upstre
     assert "draft" not in upstream.stats()["requests"]
 
 
+DELETE_AFTER_SUBMIT = {"id": "Boolean 0x0E01", "value": "true"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked", "reason"),
+    [
+        ({"delete_sent_drafts": True}, True, "; Exchange is asked to keep no copy"),
+        ({"delete_sent_drafts": True, "save_to_sent": True}, False, ""),
+        ({}, False, "; a copy stays in Sent Items"),
+    ],
+    ids=str,
+)
+def test_exchange_is_asked_to_keep_no_copy(
+    upstream: Upstream, login: Login, tmp_path: Path, keys: dict[str, Any], asked: bool, reason: str
+) -> None:
+    with RelayProcess(tmp_path, config_for(upstream, **KEYS, **keys)) as relay:
+        assert send(relay, login, mail(login, 5 * MB)) == "250 2.0.0"
+        assert relay.wait_for("delivered")["form_reason"] == f"too large for one request{reason}"
+    check_arrived(upstream, 5 * MB)
+    [message] = upstream.messages()
+    assert (DELETE_AFTER_SUBMIT in message["message"]["singleValueExtendedProperties"]) == asked
+
+
 FAULTS: dict[str, dict[str, Any]] = {
     "busy": {"status": 503},
     "done and not told": {"status": 500, "accept": True},
