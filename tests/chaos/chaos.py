@@ -3,8 +3,8 @@
 
 Every message carries an id. At the end each one that got 250 has arrived; none has arrived twice, but for those that
 the log calls possible_duplicate, and those on their way when the relay was killed or unanswered when it was restarted;
-none that got 5xx has arrived; and every client was served. What happens when is drawn from a seed, which is printed:
-SEED=… repeats the schedule.
+none that got 5xx has arrived; and every client was served (judge.py). What happens when is drawn from a seed, which is
+printed: SEED=… repeats the schedule. With --soak the relay is neither restarted nor killed, and its memory is shown.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ import tempfile
 import threading
 import time
 from base64 import b64decode
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.relay_process import RelayProcess, config_for  # noqa: E402
+from tests.chaos.judge import Fate, Report, Stretch, Traces, judge  # noqa: E402
+from tests.support.relay_process import RelayProcess, config_for, wait_until  # noqa: E402
 from tests.support.sandbox_client import Upstream  # noqa: E402
 
-MAILBOXES = 12
+CLIENTS_OF_A_MAILBOX = 4  # as many as Graph takes at a time, so that all of them are busy
 MOST_TRIES = 60
 REPLY_S = 40.0  # more than submit_timeout
 LINE = "x" * 70 + "\r\n"
+LARGE_LINES = (*[1000] * 9, 45_000)  # a draft; one in ten an upload session too, and a temporary file of the relay
 SEND_KINDS = ("sendMail", "send")
 LARGE_KINDS = ("draft", "attachment")
+UPLOAD_KINDS = ("uploadSession", "upload")
 
 # weight, kinds, fault. With accept, the message goes out although the relay cannot know.
 FAULTS: tuple[tuple[int, tuple[str, ...], dict[str, Any]], ...] = (
@@ -66,62 +68,85 @@ FAULTS: tuple[tuple[int, tuple[str, ...], dict[str, Any]], ...] = (
     (2, LARGE_KINDS, {"status": 503}),
     (2, LARGE_KINDS, {"reset": "after_body"}),
     (2, LARGE_KINDS, {"status": 500, "accept": True}),
+    (1, UPLOAD_KINDS, {"status": 503}),
     (2, ("searchSent",), {"status": 503}),
     (2, ("token",), {"status": 503}),
     (1, ("token",), {"reset": "after_body"}),
 )
 
 
-@dataclass
-class Fate:
-    """What became of one message, as its client saw it."""
+@dataclass(frozen=True)
+class Settings:
+    """What is tried, and with what. By its number, a seed also decides what the relay may do about unclear answers."""
 
-    number: int
-    large: bool
-    hang_up_after_s: float | None  # the first try ends so
-    code: int = 0
-    tries: int = 0
-    lost: set[int] = field(default_factory=set)  # the relays whose connection broke without an answer
-    hung_up: bool = False
-    relays: set[int] = field(default_factory=set)  # it was sent to
+    seed: int
+    messages: int
+    clients: int
+    workers: int
+    soak: bool
 
     @property
-    def forgotten(self) -> bool:
-        """Its client hung up, and came again to a relay that cannot know: the memory ends with the process."""
-        return self.hung_up and len(self.relays) > 1
+    def mailboxes(self) -> int:
+        return max(1, self.clients // CLIENTS_OF_A_MAILBOX)
 
     @property
-    def sender(self) -> str:
-        return f"m{self.number}@chaos.example"
+    def copies(self) -> bool:
+        """Whether they are kept in Sent Items, where the relay can look for a message."""
+        return self.seed % 2 == 0
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """Every third run with copies may not look at them."""
+        return ("Mail.Send",) if self.seed % 6 == 4 else ("Mail.Send", "Mail.ReadWrite")
+
+    @property
+    def may_look(self) -> bool:
+        return self.copies and len(self.permissions) > 1
+
+    @property
+    def ambiguous_outcome(self) -> str:
+        return "give_up" if self.seed % 5 == 0 else "retry"
+
+    def __str__(self) -> str:
+        copies = "no copies" if not self.copies else "copies" if self.may_look else "copies without the right to look"
+        workers = f"{self.workers} workers" if self.workers > 1 else "1 process"
+        return (
+            f"{self.messages} messages, {self.clients} clients, {self.mailboxes} mailboxes, {workers}, {copies}, "
+            f"ambiguous_outcome: {self.ambiguous_outcome}"
+        )
 
 
 class Stage:
     """The upstream, the relay of the moment, and what is to happen at which message."""
 
-    def __init__(self, seed: int, messages: int, upstream: Upstream, directory: Path, workers: int) -> None:
-        draw = random.Random(seed)
-        self._draw = draw
+    def __init__(self, settings: Settings, upstream: Upstream, directory: Path) -> None:
+        self._draw = draw = random.Random(settings.seed)
+        self._settings = settings
         self._upstream = upstream
         self._directory = directory
         self._lock = threading.Lock()
         self._config = config_for(
             upstream,
-            workers=workers,
+            workers=settings.workers,
             log_level="info",
+            max_connections=4 * settings.clients,  # those that hung up count until their message has gone
             shutdown_timeout=40,
             submit_timeout=20,
             retry_attempts=3,
             retry_initial_delay=50,
             single_request_limit=65536,
-            save_to_sent=seed % 2 == 0,  # every other run leaves copies in which the relay can look
-            ambiguous_outcome="give_up" if seed % 5 == 0 else "retry",
+            save_to_sent=settings.copies,
+            ambiguous_outcome=settings.ambiguous_outcome,
         )
+        messages = settings.messages
         self._faults = sorted(((draw.randrange(messages), draw_fault(draw)) for _ in range(messages // 3)), key=at)
-        ends = [signal.SIGTERM, *[signal.SIGKILL] * workers] * max(1, messages // 1000)
+        ends = [signal.SIGTERM, *[signal.SIGKILL] * settings.workers] * max(1, messages // 1000)
         self._ends = sorted(((draw.randrange(messages // 10, messages), end) for end in ends), key=at)
+        if settings.soak:
+            self._ends = []
         self._started = 0
-        self.relays: list[RelayProcess] = []
-        self.killed: set[int] = set()
+        self._arrived = 0
+        self.traces = Traces()
         self._start()
 
     def began(self) -> None:
@@ -132,34 +157,82 @@ class Stage:
                 self._upstream.fault(**self._faults.pop(0)[1])
             while self._ends and self._ends[0][0] < self._started:
                 self._end(self._ends.pop(0)[1])
+            if self._started % max(1, self._settings.messages // 10) == 0:
+                self._look()
 
     def address(self) -> tuple[int, str, int]:
         """Number, host and port of the relay that runs now."""
-        relay = self.relays[-1]
-        return len(self.relays) - 1, relay.host, relay.port
+        relay = self.traces.relays[-1]
+        return len(self.traces.relays) - 1, relay.host, relay.port
 
     def close(self) -> None:
-        self.relays[-1].stop()
+        """Stop what runs, when all clients are done, and look at what is left behind."""
+        try:
+            self._look()
+        finally:
+            for relay in self.traces.relays:
+                relay.stop()
+        self.traces.drafts = {int(draft["subject"]) for draft in self._upstream.drafts()}
+        self.traces.files = [str(path) for path in self._temporary.iterdir()]
+
+    @property
+    def _temporary(self) -> Path:
+        return self._directory / "temporary"
 
     def _start(self) -> None:
-        relay = RelayProcess(self._directory / f"relay-{len(self.relays)}", self._config)
+        self._temporary.mkdir(exist_ok=True)
+        directory = self._directory / f"relay-{len(self.traces.relays)}"
+        relay = RelayProcess(directory, self._config, env={"TMPDIR": str(self._temporary)})
         relay.__enter__()
-        self.relays.append(relay)
+        self.traces.relays.append(relay)
 
     def _end(self, number: signal.Signals) -> None:
-        old = self.relays[-1]
-        workers = {line["worker"]: line["pid"] for line in old.events("worker_started")}
+        place, old = len(self.traces.relays) - 1, self.traces.relays[-1]
+        workers = [line["pid"] for line in old.events("worker_started")]
+        began = time.monotonic()
         if number is signal.SIGKILL and workers:  # one of them, and the service goes on
-            self.killed.add(len(self.relays) - 1)
-            os.kill(workers[self._draw.choice(sorted(workers))], signal.SIGKILL)
+            pid = self._draw.choice([pid for pid in workers if is_alive(pid)])
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not is_alive(pid), "the worker's death")
+            self.traces.kills.append(Stretch(place, began, time.monotonic()))
         elif number is signal.SIGKILL:
-            self.killed.add(len(self.relays) - 1)
             old.signal(number)
             old.wait()
+            self.traces.kills.append(Stretch(place, began, time.monotonic()))
             self._start()
         else:  # the new one starts while the old one finishes
             self._start()
             old.signal(number)
+            self.traces.restarts += 1
+
+    def _look(self) -> None:
+        """Take what has arrived since, before the sandbox forgets it, and the measure of the relay."""
+        new = self._upstream.messages(after=self._arrived)
+        self._arrived += len(new)
+        for message in new:
+            text = b64decode(message["mime"]).decode() if message["mime"] else message["message"]["body"]["content"]
+            self.traces.arrivals[int(re.findall(r"id=(\d+);", text)[0])] += 1
+        relay = self.traces.relays[-1]
+        pids = [line["pid"] for line in relay.events("worker_started")] or [relay.process.pid]
+        self.traces.memory_mb.append(sum(memory_mb(pid) for pid in pids if is_alive(pid)))
+        self.traces.open_files.append(sum(open_files(pid) for pid in pids if is_alive(pid)))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it still runs; a process that nobody has waited for yet does not (proc(5), stat)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def memory_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return round(int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024, 1)
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def at(event: tuple[int, Any]) -> int:
@@ -173,12 +246,12 @@ def draw_fault(draw: random.Random) -> dict[str, Any]:
 
 def content_of(fate: Fate) -> bytes:
     """The mail data, the same for each try, dots stuffed and ended."""
-    head = f"From: box{fate.number % MAILBOXES}@chaos.example\r\nTo: you@example.org\r\nSubject: chaos\r\n"
+    head = f"From: {fate.mailbox}\r\nTo: you@example.org\r\nSubject: {fate.number}\r\n"
     text = f"id={fate.number};\r\n"
     if not fate.large:
         return f"{head}\r\n{text}.\r\n".encode()
     head += 'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n'
-    attached = f"Content-Disposition: attachment; filename=a.txt\r\n\r\n{LINE * 1000}"
+    attached = f"Content-Disposition: attachment; filename=a.txt\r\n\r\n{LINE * fate.large}"
     return f"{head}\r\n--b\r\n\r\n{text}\r\n--b\r\n{attached}\r\n--b--\r\n.\r\n".encode()
 
 
@@ -193,22 +266,23 @@ class Client:
     def run(self) -> None:
         for fate in self._fates:
             self._stage.began()
-            while not (fate.code == 250 or fate.code >= 500) and fate.tries < MOST_TRIES:
-                fate.tries += 1
-                fate.code = self._try(fate)
-                if fate.code != 250:
-                    time.sleep(self._draw.uniform(0.02, 0.3))
+            while not (fate.code == 250 or fate.code >= 500) and len(fate.tries) < MOST_TRIES:
+                relay, host, port = self._stage.address()
+                one = Stretch(relay, time.monotonic())
+                fate.tries.append(one)
+                fate.code = self._try(fate, host, port)
+                one.ended = time.monotonic()
+                if fate.code != 250:  # at first soon, then as long as a relay may take to start on a busy machine
+                    time.sleep(self._draw.uniform(0.02, 0.3) * min(len(fate.tries), 10))
 
-    def _try(self, fate: Fate) -> int:
+    def _try(self, fate: Fate, host: str, port: int) -> int:
         """The code, 0 where no answer came."""
-        relay, host, port = self._stage.address()
-        fate.relays.add(relay)
         client = smtplib.SMTP(local_hostname="chaos.example", timeout=REPLY_S)
         in_data = False
         try:
             client.connect(host, port)
             client.ehlo()
-            code, _ = client.docmd("AUTH", "PLAIN " + plain(f"box{fate.number % MAILBOXES}@chaos.example"))
+            code, _ = client.docmd("AUTH", "PLAIN " + plain(fate.mailbox))
             if code == 235:
                 code, _ = client.mail(fate.sender)
             if code == 250:
@@ -219,12 +293,12 @@ class Client:
                 return code if code < 500 else 400  # not the message's own outcome
             in_data = True
             client.send(content_of(fate))
-            if fate.hang_up_after_s is not None and fate.tries == 1 and self._hangs_up(client, fate):
+            if fate.hang_up_after_s is not None and len(fate.tries) == 1 and self._hangs_up(client, fate):
                 return 0
             return client.getreply()[0]
         except (OSError, smtplib.SMTPException):
             if in_data:
-                fate.lost.add(relay)
+                fate.broken.append(fate.tries[-1])
             return 0
         finally:
             client.close()
@@ -245,95 +319,31 @@ def plain(user: str) -> str:
     return smtplib.encode_base64(f"\0{user}\0password".encode(), eol="")
 
 
-@dataclass
-class Report:
-    """What is wrong, and figures."""
-
-    faults: list[str]
-    figures: dict[str, object]
-
-
-def judge(fates: list[Fate], stage: Stage, arrivals: Counter[int]) -> Report:  # noqa: C901 - one verdict after the other
-    doubtful: set[str] = set()  # senders of messages that the log calls possible duplicates
-    resends = found = 0
-    faults: list[str] = []
-    for relay in stage.relays:
-        for line in relay.log():
-            if line["event"] in ("session_fault", "submission_fault", "janitor_task_failed"):
-                faults.append(f"{line['event']}: {line.get('traceback')}")
-            if line.get("possible_duplicate") and "sender" in line:
-                doubtful.add(line["sender"])
-            resends += "resend_of" in line
-            found += "found_in_sent_items" in line
-    twice = 0
-
-    def said(fate: Fate) -> str:
-        """What the logs know of it, for whoever has to find out."""
-        lines = [line for relay in stage.relays for line in relay.log() if line.get("sender") == fate.sender]
-        ids = {line["message_id"] for line in lines}
-        about = [line for relay in stage.relays for line in relay.log() if line.get("message_id") in ids]
-        return "".join(f"\n      {line}" for line in about)
-
-    for fate in fates:
-        count = arrivals[fate.number]
-        in_the_air = bool(fate.lost & stage.killed)
-        if fate.lost - stage.killed:
-            faults.append(f"{fate.number}: a connection broke without a kill")
-        if fate.code == 0 or (fate.code < 500 and fate.code != 250):
-            faults.append(f"{fate.number}: not served in {fate.tries} tries, last {fate.code}")
-        if fate.code == 250 and count == 0:
-            faults.append(f"{fate.number}: lost, although it got 250")
-        if fate.code >= 500 and count and not in_the_air and fate.sender not in doubtful:
-            faults.append(f"{fate.number}: arrived, although it got {fate.code}")
-        if count > 1:
-            twice += 1
-            if not in_the_air and not fate.forgotten and fate.sender not in doubtful:
-                faults.append(
-                    f"{fate.number}: arrived {count} times, hung up: {fate.hung_up}, tries: {fate.tries}{said(fate)}"
-                )
-    return Report(
-        faults,
-        {
-            "messages": len(fates),
-            "250": sum(fate.code == 250 for fate in fates),
-            "5xx": sum(fate.code >= 500 for fate in fates),
-            "tries": sum(fate.tries for fate in fates),
-            "hung up": sum(fate.hung_up for fate in fates),
-            "re-sends answered": resends,
-            "found in Sent Items": found,
-            "possible duplicates": len(doubtful),
-            "in the air at a kill": sum(bool(fate.lost & stage.killed) for fate in fates),
-            "hung up before a restart": sum(fate.forgotten for fate in fates),
-            "arrived twice": twice,
-        },
-    )
-
-
-def run(seed: int, messages: int, clients: int, workers: int = 1) -> Report:
-    draw = random.Random(seed)
+def run(settings: Settings) -> Report:
+    draw = random.Random(settings.seed)
     fates = [
-        Fate(number, draw.random() < 0.04, draw.choice((0.0, 0.01, 0.2)) if draw.random() < 0.15 else None)
-        for number in range(messages)
+        Fate(
+            number,
+            f"box{number % settings.mailboxes}@chaos.example",
+            large=draw.choice(LARGE_LINES) if draw.random() < 0.04 else 0,
+            hang_up_after_s=draw.choice((0.0, 0.01, 0.2)) if draw.random() < 0.15 else None,
+        )
+        for number in range(settings.messages)
     ]
-    permissions = ["Mail.Send", "Mail.ReadWrite"]
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as directory,
-        Upstream(Path(directory), permissions=permissions) as upstream,
+        Upstream(Path(directory), permissions=list(settings.permissions)) as upstream,
     ):
-        stage = Stage(seed, messages, upstream, Path(directory), workers)
+        stage = Stage(settings, upstream, Path(directory))
+        count = settings.clients
         try:
-            with ThreadPoolExecutor(clients) as threads:
-                crews = [Client(seed * 1000 + n, stage, fates[n::clients]) for n in range(clients)]
+            with ThreadPoolExecutor(count) as threads:
+                crews = [Client(settings.seed * 1000 + n, stage, fates[n::count]) for n in range(count)]
                 for crew in [threads.submit(crew.run) for crew in crews]:
                     crew.result()
         finally:
-            for relay in stage.relays:
-                relay.stop()
-        arrivals: Counter[int] = Counter()
-        for message in upstream.messages():
-            text = b64decode(message["mime"]).decode() if message["mime"] else message["message"]["body"]["content"]
-            arrivals[int(re.findall(r"id=(\d+);", text)[0])] += 1
-        return judge(fates, stage, arrivals)
+            stage.close()
+        return judge(fates, stage.traces, may_look=settings.may_look)
 
 
 def main() -> int:
@@ -343,6 +353,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--runs", type=int, default=1, help="with this seed and the next ones")
     parser.add_argument("--workers", type=int, default=1, help="of the relay; with several, workers are killed")
+    parser.add_argument("--soak", action="store_true", help="neither restart nor kill the relay, and show its memory")
     parser.add_argument("--short", action="store_true", help="a small run, for CI")
     options = parser.parse_args()
     if options.short:
@@ -351,8 +362,9 @@ def main() -> int:
     wrong = 0
     for seed in range(first, first + options.runs):
         start = time.monotonic()
-        print(f"SEED={seed}: {options.messages} messages, {options.clients} clients", flush=True)
-        report = run(seed, options.messages, options.clients, options.workers)
+        settings = Settings(seed, options.messages, options.clients, options.workers, options.soak)
+        print(f"SEED={seed}: {settings}", flush=True)
+        report = run(settings)
         figures = ", ".join(f"{name}: {figure}" for name, figure in report.figures.items())
         print(f"  {figures}; {time.monotonic() - start:.0f} s", flush=True)
         for fault in report.faults:
