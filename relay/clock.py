@@ -29,13 +29,16 @@ def give_way() -> None:
 
 
 class Deadline:
-    """A moment by which the answer must be there. spent: where the time went, in seconds, by the name of the work."""
+    """A moment by which the answer must be there. spent: where the time went, in seconds, by the name of the work.
 
-    __slots__ = ("_at", "_clock", "spent")
+    at: that moment, by the monotonic clock. Who has waited longest has the earliest, since all are given the same time.
+    """
+
+    __slots__ = ("_clock", "at", "spent")
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
-        self._at = clock.monotonic() + seconds
+        self.at = clock.monotonic() + seconds
         self.spent: dict[str, float] = {}
 
     def spending(self, name: str) -> _Spending:
@@ -44,7 +47,7 @@ class Deadline:
 
     def remaining(self) -> float:
         """Seconds left, never below zero."""
-        return max(0.0, self._at - self._clock.monotonic())
+        return max(0.0, self.at - self._clock.monotonic())
 
 
 class _Spending:

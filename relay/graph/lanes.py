@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Whose turn it is: how many requests at a time go for one mailbox and in all, and when a mailbox has to rest.
 
-First come, first served, in each lane; every wait is bounded by the deadline. Knows what Graph said of a mailbox's
-load, and nothing of messages. Waits use threading, which the program has patched for greenlets. The lanes themselves
+First come, first served, in each lane, by the deadline of the message: the later requests of one that has begun do not
+queue behind those that came after it. Every wait is bounded by the deadline. Knows what Graph said of a mailbox's load,
+and nothing of messages. Waits use threading, which the program has patched for greenlets. The lanes themselves
 lie in a LaneStore, which outlives a reload: LocalLanes for one process, relay/workers/lanes.py for several.
 Sources: Graph, "Throttling limits: Outlook service" (4 requests at a time for an app and a mailbox); RFC 9110 §10.2.3.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections import deque
+from bisect import insort
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -35,7 +36,7 @@ class Gate(Protocol):
     """Some places, and a queue before them."""
 
     def enter(self, deadline: Deadline) -> bool:
-        """Take a place, behind those who came before; False when the deadline comes first."""
+        """Take a place, behind those whose deadline is earlier; False when one's own comes first."""
         ...
 
     def leave(self) -> None:
@@ -223,6 +224,20 @@ class LocalLanes:
         self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.is_idle(now)}
 
 
+class _Waiter:
+    """Who waits for a place."""
+
+    __slots__ = ("_deadline", "admitted")
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self.admitted = threading.Event()
+
+    def place(self) -> float:
+        """By what it stands in the queue."""
+        return self._deadline
+
+
 class _Lane:
     """Some places, and a queue before them."""
 
@@ -235,7 +250,7 @@ class _Lane:
         self._clock = clock
         self._lock = threading.Lock()
         self._taken = 0
-        self._waiting: deque[threading.Event] = deque()
+        self._waiting: list[_Waiter] = []  # whose turn comes first stands first
         self._narrowed_to = 0  # 0: not at all
         self._narrowed_at = 0.0
 
@@ -260,11 +275,11 @@ class _Lane:
             if not self._waiting and self._taken < self.places():
                 self._taken += 1
                 return True
-            mine = threading.Event()
-            self._waiting.append(mine)
+            mine = _Waiter(deadline.at)
+            insort(self._waiting, mine, key=_Waiter.place)
         entered = False
         try:
-            entered = mine.wait(deadline.remaining())
+            entered = mine.admitted.wait(deadline.remaining())
         finally:
             if not entered:  # too late, or ended from outside
                 self._give_up(mine)
@@ -302,11 +317,11 @@ class _Lane:
     def _admit(self) -> None:
         while self._waiting and self._taken < self.places():
             self._taken += 1
-            self._waiting.popleft().set()
+            self._waiting.pop(0).admitted.set()
 
-    def _give_up(self, mine: threading.Event) -> None:
+    def _give_up(self, mine: _Waiter) -> None:
         with self._lock:
-            if mine.is_set():  # in the last moment
+            if mine.admitted.is_set():  # in the last moment
                 self._taken -= 1
                 self._admit()
             else:

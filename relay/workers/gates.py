@@ -2,8 +2,8 @@
 """Places that the requests of all workers share, by name: lanes of mailboxes, and one fetch at a time for one user.
 
 A table in shared memory has a row for each name that is in use. In it every worker has two cells of its own: how many
-places it has taken, and the ticket of who waits there longest. Tickets are drawn in one order for all, and a place that
-comes free belongs to the lowest: first come, first served, whoever's it is. forget() zeroes a dead worker's cells.
+places it has taken, and the ticket of whoever is next there. A ticket is the deadline, and a place that comes free
+belongs to the lowest: first come, first served, whoever's it is. forget() zeroes a dead worker's cells.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-from collections import deque
+from bisect import insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,7 +37,6 @@ class GateTable:
         self.narrowed_to = cells(rows)  # 0: not at all
         self.taken = cells(rows * workers)
         self.oldest = cells(rows * workers)  # tickets; 0: nobody waits there
-        self.ticket = cells(1)
         self.complained = Digests(1)
         self.complained_at = moments(1)
         self.names[_ALL] = digest_of("all", "")
@@ -53,10 +52,14 @@ class GateTable:
 class _Waiter:
     __slots__ = ("admitted", "highest", "ticket")
 
-    def __init__(self, ticket: int, highest: int) -> None:
-        self.ticket = ticket
+    def __init__(self, deadline: Deadline, highest: int) -> None:
+        self.ticket = 1 + int(deadline.at * 1_000_000)
         self.highest = highest
         self.admitted = threading.Event()
+
+    def place(self) -> int:
+        """By what it stands in the queue."""
+        return self.ticket
 
 
 class Gates:
@@ -67,7 +70,7 @@ class Gates:
         self._worker = worker
         self._clock = clock
         self._inboxes = inboxes
-        self._waiting: dict[int, deque[_Waiter]] = {}  # by row
+        self._waiting: dict[int, list[_Waiter]] = {}  # by row
         self._known: dict[bytes, int] = {}  # where a name was last; the row may have become another's
 
     def look(self) -> None:
@@ -76,7 +79,7 @@ class Gates:
             self._look_at(row)
 
     def enter(self, name: bytes, highest: int, deadline: Deadline) -> bool:
-        """Take a place behind those who came before; False when the deadline comes first, or the table is full."""
+        """Take a place, behind those whose deadline is earlier; False when one's own comes first or the table is full."""
         with self._table.lock:
             row = self._row(name)
             if row < 0:
@@ -84,9 +87,8 @@ class Gates:
             if not any(self._oldest(row)) and sum(self._taken(row)) < self._places(row, highest):
                 self._table.taken[row * self._table.workers + self._worker] += 1
                 return True
-            self._table.ticket[0] += 1
-            waiter = _Waiter(self._table.ticket[0], highest)
-            self._waiting.setdefault(row, deque()).append(waiter)
+            waiter = _Waiter(deadline, highest)
+            insort(self._waiting.setdefault(row, []), waiter, key=_Waiter.place)
             self._publish(row)
         try:
             left_s = deadline.remaining()
@@ -249,7 +251,7 @@ class Gates:
             if worker != self._worker:
                 return worker  # it takes the place itself; nobody else will
             self._table.taken[row * self._table.workers + self._worker] += 1
-            self._waiting[row].popleft().admitted.set()
+            self._waiting[row].pop(0).admitted.set()
             self._publish(row)
         return -1
 

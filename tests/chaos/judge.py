@@ -86,15 +86,18 @@ class _Logs:
 
     def __init__(self, relays: list[RelayProcess]) -> None:
         self.lines = [line for relay in relays for line in relay.log()]
+        self.senders = {line["message_id"]: line["sender"] for line in self.lines if "sender" in line}
         self.doubtful = {line["sender"] for line in self.lines if line.get("possible_duplicate") and "sender" in line}
+        left = (line["message_id"] for line in self.lines if line["event"] == "draft_left_behind")
+        self.left_drafts = {self.senders[message_id] for message_id in left if message_id in self.senders}
 
     def count(self, fact: str) -> int:
         return sum(fact in line for line in self.lines)
 
     def about(self, fate: Fate) -> str:
         """All that they know of it, for whoever has to find out."""
-        ids = {line["message_id"] for line in self.lines if line.get("sender") == fate.sender}
-        return "".join(f"\n      {line}" for line in self.lines if line.get("message_id") in ids)
+        its_own = (line for line in self.lines if self.senders.get(line.get("message_id", "")) == fate.sender)
+        return "".join(f"\n      {line}" for line in its_own)
 
 
 def judge(fates: list[Fate], traces: Traces, *, may_look: bool) -> Report:
@@ -104,7 +107,7 @@ def judge(fates: list[Fate], traces: Traces, *, may_look: bool) -> Report:
     faults += _of_processes(traces)
     twice: Counter[str] = Counter()
     for fate in fates:
-        verdict = _verdict(fate, traces, logs.doubtful, twice, may_look=may_look)
+        verdict = _verdict(fate, traces, logs, twice, may_look=may_look)
         faults += [f"{fate.number}: {what}, hung up: {fate.hung_up}{logs.about(fate)}" for what in verdict]
     in_the_air = sum(fate.in_the_air(traces.kills) for fate in fates)
     forgotten = sum(fate.forgotten(traces.kills) for fate in fates)
@@ -124,18 +127,19 @@ def judge(fates: list[Fate], traces: Traces, *, may_look: bool) -> Report:
         "arrived twice": sum(twice.values()),
         **{f"of these {reason}": number for reason, number in sorted(twice.items())},
         "drafts left": len(traces.drafts),
+        "and said so": len(logs.left_drafts),
         "memory (MB)": traces.memory_mb,
         "open files": traces.open_files,
     }
     return Report(faults, figures)
 
 
-def _verdict(fate: Fate, traces: Traces, doubtful: set[str], twice: Counter[str], *, may_look: bool) -> list[str]:
+def _verdict(fate: Fate, traces: Traces, logs: _Logs, twice: Counter[str], *, may_look: bool) -> list[str]:
     """What is wrong with one message. twice: how many came twice for which reason."""
     wrong = []
     count = traces.arrivals[fate.number]
     in_the_air, forgotten = fate.in_the_air(traces.kills), fate.forgotten(traces.kills)
-    in_doubt = fate.sender in doubtful
+    in_doubt = fate.sender in logs.doubtful
     if any(not one.meets(traces.kills) for one in fate.broken):
         wrong.append("a connection broke without a kill")
     if fate.code < 500 and fate.code != 250:
@@ -144,8 +148,8 @@ def _verdict(fate: Fate, traces: Traces, doubtful: set[str], twice: Counter[str]
         wrong.append("lost, although it got 250")
     if fate.code >= 500 and count and not in_the_air and not in_doubt:
         wrong.append(f"arrived, although it got {fate.code}")
-    if fate.number in traces.drafts and not in_the_air and not forgotten:
-        wrong.append("its draft is left")
+    if fate.number in traces.drafts and not in_the_air and not forgotten and fate.sender not in logs.left_drafts:
+        wrong.append("its draft is left, and no log says so")
     if count > 1:
         reasons = {
             "at a kill": in_the_air,

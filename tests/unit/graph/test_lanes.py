@@ -97,6 +97,25 @@ def test_first_come_first_served() -> None:
     assert order == list(range(10))
 
 
+def test_what_has_begun_does_not_queue_behind_what_came_later() -> None:
+    """Else a message of many requests would not come through, nor a draft be deleted in the few seconds for that."""
+    lanes = Lanes(Clock(), 1)
+    order: list[str] = []
+
+    def request(name: str, deadline: Deadline) -> None:
+        with lanes.turn(A, deadline):
+            order.append(name)
+
+    begun = Deadline(Clock(), PATIENCE_S)
+    with ThreadPoolExecutor(2) as threads, lanes.turn(A, begun):
+        lane = lanes._store._lanes[A]
+        threads.submit(request, "later", Deadline(Clock(), PATIENCE_S))
+        wait_for(lambda: len(lane._waiting) == 1)
+        threads.submit(request, "begun", begun)
+        wait_for(lambda: len(lane._waiting) == 2)
+    assert order == ["begun", "later"]
+
+
 def wait_for(look: Callable[[], bool]) -> None:
     end = threading.Event()
     for _ in range(5000):

@@ -128,6 +128,26 @@ def test_first_come_first_served_over_all_workers(scene: Scene) -> None:
     assert list(scene.order[:2]) == [1, 2]
 
 
+def test_what_has_begun_does_not_queue_behind_what_came_later(scene: Scene) -> None:
+    mine, begun = scene.gates(0), Deadline(Clock(), LONG_S)
+    assert mine.enter(A, 1, begun)
+
+    def come(worker: int, deadline: Deadline, mark: int) -> None:
+        gates = scene.gates(worker)
+        assert gates.enter(A, 1, deadline)
+        scene.order[scene.entered[0]] = mark
+        scene.entered[0] += 1
+        gates.leave(A, 1)
+
+    with children(act(come, 2, Deadline(Clock(), LONG_S), 1)) as (later,):
+        wait_until(lambda: scene.waiting() == 1)
+        with children(act(come, 1, begun, 2)) as (again,):
+            wait_until(lambda: scene.waiting() == 2)
+            mine.leave(A, 1)
+            assert (later.wait(), again.wait()) == (0, 0)
+    assert list(scene.order[:2]) == [2, 1]
+
+
 def test_a_dead_waiter_holds_up_nobody(scene: Scene) -> None:
     mine = scene.gates(0)
     assert mine.enter(A, 1, Deadline(Clock(), LONG_S))
