@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
@@ -25,6 +26,7 @@ from relay.message.model import Address, Message, Recipients, SenderNotAllowed
 from relay.message.parse import read
 from relay.message.recipients import from_address, partition
 from relay.message.rewrite import put_mailbox_in_from
+from relay.resends import Earlier
 from relay.smtp.envelope import Envelope
 from relay.spool import Octets, Spooled
 
@@ -50,9 +52,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class _Mail:
-    """One message on its way. content: as it came, but for its line ends; message: what it says, or is to say now."""
+    """One message on its way. content: as it came, but for its line ends; message: what it says, or is to say now.
+
+    stamp: unique, for its Message-ID where it brings none. in_doubt_since: it came before then, and may have gone.
+    """
 
     message_id: str
+    stamp: str
+    in_doubt_since: float | None
     content: Octets
     message: Message
     recipients: Recipients
@@ -90,10 +97,20 @@ class Delivery:
         return work() if octets < _LARGE_BYTES else cast(T, self._in_thread(work))
 
     def deliver(
-        self, envelope: Envelope, content: Octets, identity: Identity, deadline: Deadline, account: Account
+        self,
+        envelope: Envelope,
+        content: Octets,
+        identity: Identity,
+        deadline: Deadline,
+        account: Account,
+        *,
+        earlier: Earlier | None = None,
     ) -> Receipt:
-        """Until Graph has taken it. Raises ContentError, UpstreamError; account says how far it came."""
-        mail = self._read(envelope, content, identity, account)
+        """Until Graph has taken it. Raises ContentError, UpstreamError; account says how far it came.
+
+        earlier: the same message, of which nobody knows whether it has gone; it is looked for first.
+        """
+        mail = self._read(envelope, content, identity, account, earlier)
         if self._config.sender_rewrite == "always":
             mail = self._rewrite(mail, account)
         try:
@@ -114,7 +131,9 @@ class Delivery:
             possible_duplicate=receipt.possible_duplicate or denied.possible_duplicate,
         )
 
-    def _read(self, envelope: Envelope, content: Octets, identity: Identity, account: Account) -> _Mail:
+    def _read(
+        self, envelope: Envelope, content: Octets, identity: Identity, account: Account, earlier: Earlier | None
+    ) -> _Mail:
         """What is to be sent, from whom and to whom; refused here when it must not be."""
         content, message = self._parsed(content)
         account.subject, account.warnings = message.subject, message.warnings
@@ -124,11 +143,21 @@ class Delivery:
             raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
         if not all(is_allowed(one.addr, identity.allowed_from) for one in message.from_):
             raise SenderNotAllowed("the From header is not in allowed_from")
+        stamp = earlier.message_id if earlier else envelope.message_id
         if not message.message_id:  # by it the message is found again; the same for all tries
             domain = account.mailbox.rpartition("@")[2]
-            message = dataclasses.replace(message, message_id=f"<{envelope.message_id}@{domain}>")
-        recipients = partition(envelope.forward_paths, message)
-        return _Mail(envelope.message_id, content, message, recipients, from_, identity, account.mailbox)
+            message = dataclasses.replace(message, message_id=f"<{stamp}@{domain}>")
+        return _Mail(
+            envelope.message_id,
+            stamp,
+            earlier.in_doubt_since if earlier else None,
+            content,
+            message,
+            partition(envelope.forward_paths, message),
+            from_,
+            identity,
+            account.mailbox,
+        )
 
     def _parsed(self, content: Octets) -> tuple[Octets, Message]:
         """What is so large that it lies in a file takes so long that threads would come into each other's way."""
@@ -151,19 +180,16 @@ class Delivery:
             content = self._written(mail, choice.form, choice.reason, account)
         if len(content) > self._large.limit_bytes and choice.json_will_do:
             content = self._written(mail, "json", "too large for MIME in one request", account)
-        if len(content) > self._large.limit_bytes:
+        is_large = len(content) > self._large.limit_bytes
+        login = mail.identity.login
+        copy = self._copy(mail, deadline) if is_large or account.form == "mime" or self._config.save_to_sent else None
+        if copy is not None and self._has_gone(mail, copy, deadline):
+            return Receipt("", 0, possible_duplicate=False, found=True)
+        if is_large:
             return self._send_large(mail, len(content), deadline, account)
         content_type = _CONTENT_TYPES[account.form]
         try:
-            return self._mailer.send(
-                mail.mailbox,
-                content,
-                content_type,
-                mail.identity.login,
-                deadline,
-                mail.message_id,
-                copy=self._copy(mail) if account.form == "mime" or self._config.save_to_sent else None,
-            )
+            return self._mailer.send(mail.mailbox, content, content_type, login, deadline, mail.message_id, copy=copy)
         except TooLarge as refusal:
             if not mail.message.attachments or is_sealed(mail.message):  # a draft would be as large, or broken
                 raise
@@ -181,11 +207,21 @@ class Delivery:
         self._large.lower_limit(len(content), mail.message_id)
         return dataclasses.replace(receipt, attempts=receipt.attempts + attempts)
 
-    def _copy(self, mail: _Mail) -> SentCopy:
+    def _copy(self, mail: _Mail, deadline: Deadline) -> SentCopy:
         """By what the copy in Sent Items is known."""
         named = mail.recipients
         addresses = (address.addr.casefold() for address in (*named.to, *named.cc, *named.bcc))
-        return SentCopy(mail.message.message_id, frozenset(addresses), self._clock.now())
+        now = self._clock.now()
+        until = now + timedelta(seconds=deadline.remaining())
+        return SentCopy(mail.message.message_id, frozenset(addresses), now, until)
+
+    def _has_gone(self, mail: _Mail, copy: SentCopy, deadline: Deadline) -> bool:
+        """Whether there was doubt of this message before, and it has gone. Raises UpstreamError: the doubt stays."""
+        if mail.in_doubt_since is None:
+            return False
+        ago = timedelta(seconds=self._clock.monotonic() - mail.in_doubt_since)
+        earlier = dataclasses.replace(copy, not_before=copy.not_before - ago, not_after=copy.not_after - ago)
+        return self._mailer.was_sent(mail.mailbox, earlier, mail.identity.login, deadline, mail.message_id)
 
     def _written(self, mail: _Mail, form: Form, reason: str, account: Account) -> Content:
         """The body of a sendMail request in this form, which the log line then names."""
@@ -197,7 +233,7 @@ class Delivery:
                 lambda: send_mail_json(mail.message, mail.recipients, mail.from_, save_to_sent=save),
             )
             return content
-        stamp = Stamp(mail.mailbox, self._clock.now(), mail.message_id)
+        stamp = Stamp(mail.mailbox, self._clock.now(), mail.stamp)
         mime, account.not_carried = self._aside(
             len(mail.content),
             lambda: mime_form(bytes(mail.content), mail.message, mail.recipients, mail.from_, stamp),

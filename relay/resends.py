@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Messages whose client hung up before it was told that they were delivered, so that a re-send is not a second mail.
+"""Messages that their client will send again although they may have been delivered: a re-send is not a second mail.
 
 A client that takes the last reply for lost sends the message again (RFC 5321 §4.5.4.1; RFC 1047 on how that doubles
-mail). Here a message is known by a keyed digest of who sent what to whom, in memory only. Identical octets alone make
-no re-send: the earlier client must have gone without its 250. Knows no SMTP and no Graph.
+mail), and so does one that was told to, since nobody knew whether the message had gone. Here a message is known by a
+keyed digest of who sent what to whom, in memory only. Identical octets alone make no re-send: the earlier client must
+have gone without its 250, or be in that doubt. Knows no SMTP and no Graph.
 """
 
 from __future__ import annotations
@@ -26,19 +27,40 @@ class StillOnItsWay(Exception):
     """The same message came before, its client hung up, and it is still being delivered at the deadline."""
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The message that a re-send repeats.
+
+    in_doubt_since: None where it was delivered; else when it was handed in, by the monotonic clock: it may have been.
+    """
+
+    message_id: str
+    in_doubt_since: float | None = None
+
+    def __str__(self) -> str:
+        """As a word of at most 32 characters, for another process."""
+        return self.message_id if self.in_doubt_since is None else f"{self.message_id}?{self.in_doubt_since:.2f}"
+
+    @classmethod
+    def read(cls, word: str) -> Earlier | None:
+        """What str() has made; None of an empty one."""
+        message_id, in_doubt, since = word.partition("?")
+        return cls(message_id, float(since) if in_doubt else None) if word else None
+
+
 @dataclass(slots=True, eq=False)
 class _Sending:
     """One message, from the end of its data until its client has the answer, and ten minutes longer without it.
 
-    gone: whether the client has hung up by now; None once the connection is over. delivered_as: the id under which
-    it was delivered, its own or that of the message which it repeats.
+    gone: whether the client has hung up by now; None once the connection is over. repeats: what it is a re-send of;
+    once it is settled, what a re-send of it repeats. None for nothing.
     """
 
     message_id: str
     digest: bytes
     gone: Callable[[], bool] | None
     settled: threading.Event = field(default_factory=threading.Event)
-    delivered_as: str = ""
+    repeats: Earlier | None = None
     until: float = 0.0
 
     def awaits_resend(self, now: float) -> bool:
@@ -61,15 +83,15 @@ class Elsewhere(Protocol):
         ...
 
     def claim(self, digest: bytes, deadline: Deadline) -> str:
-        """The id under which another process delivered it before, or empty. Raises StillOnItsWay."""
+        """What it repeats that came to another process before, as a word, or empty. Raises StillOnItsWay."""
         ...
 
     def ended(self, message_id: str) -> None:
         """It is answered."""
         ...
 
-    def lost(self, digest: bytes, delivered_as: str, until: float) -> None:
-        """Delivered, and the client does not know: for all to remember."""
+    def lost(self, digest: bytes, earlier: str, until: float) -> None:
+        """Delivered, perhaps, and the client does not know: for all to remember."""
         ...
 
     def purge(self) -> None:
@@ -86,11 +108,13 @@ class Resends:
         self._elsewhere = elsewhere
         self._key = elsewhere.key if elsewhere else os.urandom(32)
         self._at_hand: dict[str, _Sending] = {}  # by message id: not answered yet, at most one a connection
-        self._lost: OrderedDict[str, _Sending] = OrderedDict()  # delivered, and the client does not know; oldest first
+        self._lost: OrderedDict[str, _Sending] = OrderedDict()  # the client does not know of its delivery; oldest first
         self._alike: dict[bytes, list[_Sending]] = {}  # by digest: what a re-send may repeat
 
-    def begin(self, message_id: str, parts: Iterable[bytes], gone: Callable[[], bool], deadline: Deadline) -> str:
-        """The id under which this very message was delivered before, or empty: it is to be delivered now.
+    def begin(
+        self, message_id: str, parts: Iterable[bytes], gone: Callable[[], bool], deadline: Deadline
+    ) -> Earlier | None:
+        """What this very message repeats, or None.
 
         parts: who, from whom, to whom, the octets. gone: whether the client has hung up by now. Waits while the
         earlier one is on its way. Raises StillOnItsWay. settled() and answered() have to follow in any case.
@@ -102,60 +126,68 @@ class Resends:
         if self._elsewhere is not None:
             self._elsewhere.begun(message_id, sending.digest)
         if earlier is not None:
-            sending.delivered_as = self._outcome(earlier, deadline)
+            sending.repeats = self._outcome(earlier, deadline)
         elif self._elsewhere is not None:
-            sending.delivered_as = self._elsewhere.claim(sending.digest, deadline)
-        return sending.delivered_as
+            sending.repeats = Earlier.read(self._elsewhere.claim(sending.digest, deadline))
+        return sending.repeats
 
     def claim(self, digest: bytes, deadline: Deadline) -> str | None:
-        """For a re-send that came to another process: as begin(), and None where nothing here awaits one."""
+        """What a re-send repeats that came to another process, as a word; None where nothing here awaits one."""
         earlier = self._claim(digest)
-        return None if earlier is None else self._outcome(earlier, deadline)
+        return None if earlier is None else str(self._outcome(earlier, deadline) or "")
 
-    def _outcome(self, earlier: _Sending, deadline: Deadline) -> str:
-        """The id under which it was delivered, once that is known, or empty. Raises StillOnItsWay."""
+    def _outcome(self, earlier: _Sending, deadline: Deadline) -> Earlier | None:
+        """What has become of it, once that is known; None where it was not delivered. Raises StillOnItsWay."""
         try:
             if not earlier.settled.wait(deadline.remaining()):
                 raise StillOnItsWay
         except BaseException:  # raised on; the greenlet may be killed while it waits
             self._give_back(earlier)
             raise
-        return earlier.delivered_as
+        return earlier.repeats
 
-    def settled(self, message_id: str, *, delivered: bool) -> None:
-        """What has become of it; whoever waits for that goes on."""
+    def settled(self, message_id: str, *, delivered: bool, in_doubt_since: float | None = None) -> None:
+        """What has become of it; whoever waits for that goes on.
+
+        in_doubt_since: its client is to come again, and it, or what it repeats, was handed in then and may have gone.
+        """
         sending = self._at_hand.get(message_id)
         if sending is None:
             return
-        sending.delivered_as = (sending.delivered_as or message_id) if delivered else ""
+        first_id = sending.repeats.message_id if sending.repeats else message_id
+        if delivered:
+            sending.repeats = Earlier(first_id)
+        else:
+            sending.repeats = None if in_doubt_since is None else Earlier(first_id, in_doubt_since)
         sending.settled.set()
 
     def answered(self, message_id: str, *, heard: bool) -> bool:
-        """The connection's last word on it. True: delivered, unknown to the client, and remembered for that."""
+        """The connection's last word on it. True: delivered, and its client went without knowing."""
         sending = self._at_hand.pop(message_id, None)
         if sending is None:
             return False
-        is_lost = self._is_lost(sending, heard)
+        earlier = sending.repeats
+        sending.gone = None  # it holds the connection
+        if earlier is None or (heard and earlier.in_doubt_since is None):
+            self._forget(sending)
+        else:
+            self._remember(sending, earlier)
         if self._elsewhere is not None:
             self._elsewhere.ended(message_id)  # once it is remembered: whoever asks finds the one or the other
-        return is_lost
+        return earlier is not None and earlier.in_doubt_since is None and not heard
 
-    def _is_lost(self, sending: _Sending, heard: bool) -> bool:
-        """Whether its client does not know of its delivery, which is remembered then."""
-        sending.gone = None  # it holds the connection
-        if heard or not sending.delivered_as:
-            self._forget(sending)
-            return False
-        sending.until = self._clock.monotonic() + REMEMBERED_S
+    def _remember(self, sending: _Sending, earlier: Earlier) -> None:
+        """For ten minutes; from when it was handed in, where there is doubt, so that doubt does not go on for ever."""
+        since = self._clock.monotonic() if earlier.in_doubt_since is None else earlier.in_doubt_since
+        sending.until = since + REMEMBERED_S
         if sending in self._alike.get(sending.digest, ()):  # else its re-send is here already
             if self._elsewhere is None:
                 self._lost[sending.message_id] = sending
             else:
                 self._forget(sending)
-                self._elsewhere.lost(sending.digest, sending.delivered_as, sending.until)
+                self._elsewhere.lost(sending.digest, str(earlier), sending.until)
         while len(self._lost) > self._most:
             self._forget(next(iter(self._lost.values())))
-        return True
 
     def purge(self) -> None:
         """Forget what is older than ten minutes; the janitor's task."""

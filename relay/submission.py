@@ -14,7 +14,7 @@ from relay.delivery import Account, Delivery
 from relay.graph.errors import GraphError, TokenError, UpstreamError
 from relay.identity import Client, Credentials, Identity
 from relay.message.model import ContentError
-from relay.resends import Resends, StillOnItsWay
+from relay.resends import Earlier, Resends, StillOnItsWay
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
@@ -35,6 +35,8 @@ class _Attempt:
     deadline: Deadline
     started: float
     account: Account = field(default_factory=Account)
+    earlier: Earlier | None = None  # what it is a re-send of
+    in_doubt_since: float | None = None  # when it, or the earlier one, was handed in that may have gone
 
 
 class Submission:
@@ -72,8 +74,12 @@ class Submission:
         try:
             parts = _parts(envelope, content, identity)
             with deadline.spending("waited"):
-                earlier = self._resends.begin(envelope.message_id, parts, gone, deadline)
-            reply = self._answer_resend(attempt, earlier) if earlier else self._deliver(attempt, content)
+                attempt.earlier = earlier = self._resends.begin(envelope.message_id, parts, gone, deadline)
+            if earlier is not None and earlier.in_doubt_since is None:
+                reply = self._answer_resend(attempt, earlier)
+            else:
+                attempt.in_doubt_since = earlier.in_doubt_since if earlier else None
+                reply = self._deliver(attempt, content)
         except StillOnItsWay:
             reply = replies.DELIVERY_UNREACHABLE
             reason = "the same message came before and is still on its way; its client hung up and sent it again"
@@ -86,7 +92,8 @@ class Submission:
             )
             raise
         finally:
-            self._resends.settled(envelope.message_id, delivered=reply.code == 250)
+            in_doubt_since = attempt.in_doubt_since if reply.code < 500 else None
+            self._resends.settled(envelope.message_id, delivered=reply.code == 250, in_doubt_since=in_doubt_since)
         return reply
 
     def answered(self, envelope: Envelope, client: Client, *, heard: bool) -> None:
@@ -106,7 +113,9 @@ class Submission:
     def _deliver(self, attempt: _Attempt, content: Octets) -> Reply:
         envelope, client = attempt.envelope, attempt.client
         try:
-            receipt = self._delivery.deliver(envelope, content, attempt.identity, attempt.deadline, attempt.account)
+            receipt = self._delivery.deliver(
+                envelope, content, attempt.identity, attempt.deadline, attempt.account, earlier=attempt.earlier
+            )
         except (UpstreamError, ContentError) as fault:
             return self._not_delivered(attempt, fault)
         except Exception:  # nothing was answered yet: the client keeps its message and tries again
@@ -120,14 +129,15 @@ class Submission:
             "graph_request_id": receipt.request_id,
             "possible_duplicate": receipt.possible_duplicate or None,
             "found_in_sent_items": receipt.found or None,
+            "resend_of": attempt.earlier.message_id if attempt.earlier and not receipt.attempts else None,
         }
         self._log_line("delivered", attempt, reply, facts)
         return reply
 
-    def _answer_resend(self, attempt: _Attempt, earlier: str) -> Reply:
+    def _answer_resend(self, attempt: _Attempt, earlier: Earlier) -> Reply:
         """The client's own re-send of a message that was delivered: the answer that it missed."""
         reply = replies.queued(attempt.envelope.message_id)
-        self._log_line("delivered", attempt, reply, {"form": None, "resend_of": earlier})
+        self._log_line("delivered", attempt, reply, {"form": None, "resend_of": earlier.message_id})
         return reply
 
     def _not_delivered(self, attempt: _Attempt, fault: UpstreamError | ContentError) -> Reply:
@@ -135,6 +145,8 @@ class Submission:
         facts: dict[str, object] = {"reason": str(fault)}
         if isinstance(fault, UpstreamError):
             facts |= {"attempts": fault.attempts, "possible_duplicate": fault.possible_duplicate or None}
+            if fault.possible_duplicate:
+                attempt.in_doubt_since = attempt.started
         if isinstance(fault, GraphError):
             facts |= {
                 "graph_request_id": fault.request_id or None,

@@ -91,6 +91,18 @@ class Mailer:
             errand.possible_duplicate = len(unclear) > 1
         return Receipt(request_id or "", errand.tries, errand.possible_duplicate, found=request_id is None)
 
+    def was_sent(self, mailbox: str, copy: SentCopy, login: Credentials, deadline: Deadline, message_id: str) -> bool:
+        """Whether a message of which there was doubt lies in Sent Items; False too where it may not be looked for.
+
+        Takes the 5 s that it may need to get there. Raises UpstreamError.
+        """
+        if not self.sent_items.may_look(mailbox, copy):
+            return False
+        with deadline.spending("waited"):
+            self._clock.sleep(min(UNKNOWN_OUTCOME_WAIT_S, deadline.remaining()))
+        look = Errand(mailbox, login, deadline, message_id, paced=True)
+        return self._tries.run(look, lambda token: self.sent_items.holds(look, copy, token))
+
     def _found_at_last(self, errand: Errand, copy: SentCopy, unclear_at: float) -> bool:
         """Whether it lies in Sent Items after all. Takes the 5 s that it may need to get there, if there is time."""
         wait_s = max(unclear_at + UNKNOWN_OUTCOME_WAIT_S - self._clock.monotonic(), 0.0)

@@ -38,12 +38,14 @@ class SentCopy:
     internet_message_id: str
     recipients: frozenset[str]  # addresses, casefolded
     not_before: datetime  # when it was handed in
+    not_after: datetime  # by when it had to be sent
 
     def is_one(self, item: dict[str, Any]) -> bool:
         """Whether an item of Sent Items is this message."""
         try:
             sent_at = datetime.fromisoformat(item["sentDateTime"])
-            return sent_at + _SKEW >= self.not_before and frozenset(_addresses(item)) == self.recipients
+            in_time = self.not_before - _SKEW <= sent_at <= self.not_after + _SKEW
+            return in_time and frozenset(_addresses(item)) == self.recipients
         except (KeyError, TypeError, ValueError, AttributeError):
             return False
 

@@ -79,7 +79,7 @@ class Gates:
             self._look_at(row)
 
     def enter(self, name: bytes, highest: int, deadline: Deadline) -> bool:
-        """Take a place, behind those whose deadline is earlier; False when one's own comes first or the table is full."""
+        """Take a place, behind those with an earlier deadline; False at one's own, or when the table is full."""
         with self._table.lock:
             row = self._row(name)
             if row < 0:

@@ -95,7 +95,7 @@ class Elsewhere:
                     return str(answer)
         return self._claim_lost(digest) if self._table.lost_count[0] else ""
 
-    def lost(self, digest: bytes, delivered_as: str, until: float) -> None:
+    def lost(self, digest: bytes, earlier: str, until: float) -> None:
         table = self._table
         with table.lock:
             place = table.lost.find(NOTHING, 0, table.lost_count[0])
@@ -105,7 +105,7 @@ class Elsewhere:
                 place = min(range(table.most_lost), key=table.lost_until.__getitem__)
                 table.lost[place] = NOTHING
             table.lost_until[place] = until
-            name = delivered_as.encode("ascii")[:_ID_OCTETS].ljust(_ID_OCTETS)
+            name = earlier.encode("ascii")[:_ID_OCTETS].ljust(_ID_OCTETS)
             table.lost_ids[place * _ID_OCTETS : (place + 1) * _ID_OCTETS] = name
             table.lost_count[0] = max(table.lost_count[0], place + 1)
             table.lost[place] = digest  # last: before that, nobody finds it

@@ -172,6 +172,19 @@ def test_found_before_the_client_is_told_to_come_again(tmp_path: Path, upstream:
         assert relay.wait_for("deferred", user="other@example.com")["possible_duplicate"] is True
 
 
+def test_doubt_at_the_deadline_is_cleared_when_the_client_comes_again(
+    tmp_path: Path, upstream: Upstream, login: Login
+) -> None:
+    """Graph took the message and never answered: there was no time to look."""
+    with RelayProcess(tmp_path, config_for(upstream, save_to_sent=True, submit_timeout=12)) as relay:
+        upstream.fault(kind="sendMail", user=login.user, hang=True, accept=True)
+        assert send(relay, login) == "451 4.4.1"
+        assert relay.wait_for("deferred", user=login.user)["possible_duplicate"] is True
+        assert send(relay, login) == "250 2.0.0"
+        assert len(upstream.messages()) == 1
+        assert relay.wait_for("delivered", user=login.user)["found_in_sent_items"] is True
+
+
 def test_without_the_permission_to_look(tmp_path: Path, login: Login) -> None:
     with Upstream(tmp_path) as upstream, RelayProcess(tmp_path / "r", config_for(upstream, save_to_sent=True)) as relay:
         for _ in range(2):

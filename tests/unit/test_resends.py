@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from relay.clock import Deadline
-from relay.resends import REMEMBERED_S, Resends, StillOnItsWay
+from relay.resends import REMEMBERED_S, Earlier, Resends, StillOnItsWay
 from tests.support.clock import FakeClock
 
 PARTS = (b"user", b"from@example.com", b"to@example.com", b"content")
@@ -25,11 +25,21 @@ class Scene:
         """Its id, and the id of what it repeats."""
         message_id = f"M{next(self._numbers)}"
         deadline = Deadline(self.clock, patience_s)
-        return message_id, self.resends.begin(message_id, parts or PARTS, lambda: gone, deadline)
+        self.earlier = self.resends.begin(message_id, parts or PARTS, lambda: gone, deadline)
+        return message_id, self.earlier.message_id if self.earlier else ""
 
     def end(self, message_id: str, *, delivered: bool = True, heard: bool) -> None:
         self.resends.settled(message_id, delivered=delivered)
         self.resends.answered(message_id, heard=heard)
+
+    def doubt(self, *parts: bytes, since: float | None = None, heard: bool = True) -> str:
+        """A message that may have gone; its client was told to come again."""
+        message_id, _ = self.begin(*parts)
+        self.resends.settled(
+            message_id, delivered=False, in_doubt_since=self.clock.monotonic() if since is None else since
+        )
+        assert not self.resends.answered(message_id, heard=heard)
+        return message_id
 
     def lost(self, *parts: bytes) -> str:
         """A message whose client does not know that it was delivered."""
@@ -144,3 +154,55 @@ def test_a_resend_that_cannot_wait_leaves_it_to_the_next() -> None:
     scene.end("M2", delivered=False, heard=False)
     scene.end(first, heard=False)
     assert scene.begin()[1] == first
+
+
+# Doubt
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_resend_of_what_is_in_doubt(heard: bool) -> None:
+    scene = Scene()
+    since = scene.clock.monotonic()
+    first = scene.doubt(heard=heard)
+    scene.clock.advance(60)
+    second, _ = scene.begin()
+    assert scene.earlier == Earlier(first, since)
+    scene.end(second, heard=True)
+    assert scene.begin()[1] == "", "once it is delivered, the matter is over"
+
+
+def test_doubt_that_goes_on_keeps_the_first_id_and_ends_in_time() -> None:
+    """By the id it is looked for. Who cannot look must be able to send at last."""
+    scene = Scene()
+    since = scene.clock.monotonic()
+    first = scene.doubt()
+    for _ in range(3):
+        scene.clock.advance(REMEMBERED_S / 4)
+        scene.doubt(since=since)
+        assert scene.earlier == Earlier(first, since)
+    scene.clock.advance(REMEMBERED_S / 4)
+    assert scene.begin()[1] == ""
+
+
+def test_doubt_that_ends_in_a_delivery_whose_client_is_gone() -> None:
+    scene = Scene()
+    first = scene.doubt()
+    second, _ = scene.begin()
+    scene.end(second, heard=False)
+    scene.begin()
+    assert scene.earlier == Earlier(first)
+
+
+def test_doubt_that_ends_in_a_refusal() -> None:
+    scene = Scene()
+    scene.doubt()
+    second, _ = scene.begin()
+    scene.end(second, delivered=False, heard=True)
+    assert scene.begin()[1] == ""
+
+
+@pytest.mark.parametrize("earlier", [Earlier("0123456789ABCDEF"), Earlier("0123456789ABCDEF", 98765432.12)])
+def test_as_a_word(earlier: Earlier) -> None:
+    assert len(str(earlier)) <= 32
+    assert Earlier.read(str(earlier)) == earlier
+    assert Earlier.read("") is None

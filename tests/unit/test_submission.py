@@ -61,6 +61,8 @@ class FakeMailer:
         self.remaining: list[float] = []
         self.copies: list[SentCopy | None] = []
         self.asks = False  # Graph, before it fails
+        self.looked_for: list[SentCopy] = []
+        self.holds: bool | UpstreamError = False  # Sent Items
 
     def send(
         self,
@@ -82,6 +84,12 @@ class FakeMailer:
         assert content_type == "application/json"
         self.sent.append({"mailbox": mailbox, "login": login, "id": message_id, **json.loads(bytes(content))})
         return self.receipt
+
+    def was_sent(self, mailbox: str, copy: SentCopy, login: Credentials, deadline: Deadline, message_id: str) -> bool:
+        self.looked_for.append(copy)
+        if isinstance(self.holds, UpstreamError):
+            raise self.holds
+        return self.holds
 
 
 class Scene:
@@ -361,7 +369,9 @@ def test_a_message_without_an_id_gets_one_that_stays() -> None:
     scene.submit()
     (sent,), (copy,) = scene.mailer.sent, scene.mailer.copies
     assert sent["message"]["singleValueExtendedProperties"] == [{"id": "String 0x1035", "value": "<M1@example.com>"}]
-    assert copy == SentCopy("<M1@example.com>", frozenset({"b@example.com"}), scene.clock.now() - timedelta(seconds=1))
+    handed_in = scene.clock.now() - timedelta(seconds=1)
+    until = handed_in + timedelta(seconds=110)
+    assert copy == SentCopy("<M1@example.com>", frozenset({"b@example.com"}), handed_in, until)
 
 
 def test_a_message_id_of_the_clients_own_is_kept() -> None:
@@ -391,6 +401,86 @@ def test_a_resend(heard: bool, deliveries: int) -> None:
     assert len(scene.mailer.sent) == deliveries
     lines = [record.__dict__ for record in records if record.getMessage() == "delivered"]
     assert [line.get("resend_of") for line in lines] == [None, None if heard else "M1"]
+
+
+class Doubtful(Scene):
+    """A client sends the same message until it gets 250; each try a minute behind the one before."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(save_to_sent=True, format="json", **settings)
+        self.tries = 0
+
+    def come(self, fault: UpstreamError | None = None, holds: bool | UpstreamError = False) -> str:
+        self.tries += 1
+        self.mailer.fault, self.mailer.holds = fault, holds
+        envelope = Envelope(f"M{self.tries}", ENVELOPE.reverse_path, ENVELOPE.forward_paths)
+        with all_records() as records:
+            reply = self.submission.submit(envelope, CONTENT, IDENTITY, CLIENT, lambda: False)
+            self.submission.answered(envelope, CLIENT, heard=True)
+        check(records)
+        self.facts = [{"event": record.getMessage(), **record.__dict__} for record in records]
+        self.clock.advance(60)
+        return str(reply)
+
+
+def unclear() -> UpstreamError:
+    fault = errors.OutcomeUnknown(status=504)
+    fault.possible_duplicate = True
+    return fault
+
+
+def test_what_is_in_doubt_is_looked_for_when_it_comes_again() -> None:
+    scene = Doubtful()
+    handed_in = scene.clock.now()
+    assert scene.come(unclear()) == "451 4.4.1"
+    assert scene.come(holds=True) == "250 2.0.0"
+    assert scene.mailer.sent == []
+    (copy,) = scene.mailer.looked_for
+    assert copy.internet_message_id == "<M1@example.com>"
+    assert copy.not_before == handed_in
+    line = event(scene.facts, "delivered")
+    assert (line["found_in_sent_items"], line["resend_of"]) == (True, "M1")
+    assert scene.come() == "250 2.0.0", "the next one is meant"
+    assert len(scene.mailer.sent) == len(scene.mailer.looked_for) == 1
+
+
+def test_what_has_not_gone_is_sent_under_the_same_message_id() -> None:
+    scene = Doubtful()
+    assert scene.come(unclear()) == "451 4.4.1"
+    assert scene.come() == "250 2.0.0"
+    (sent,) = scene.mailer.sent
+    assert sent["message"]["singleValueExtendedProperties"] == [{"id": "String 0x1035", "value": "<M1@example.com>"}]
+    assert event(scene.facts, "delivered")["resend_of"] is None
+
+
+def test_doubt_lasts_until_somebody_could_look() -> None:
+    scene = Doubtful()
+    handed_in = scene.clock.now()
+    assert scene.come(unclear()) == "451 4.4.1"
+    assert scene.come(holds=errors.ServerBusy(status=503)) == "451 4.4.1"
+    assert scene.come(errors.Throttled(status=429)) == "451 4.4.5"
+    assert scene.come(holds=True) == "250 2.0.0"
+    assert [copy.not_before for copy in scene.mailer.looked_for] == [handed_in] * 3
+
+
+def test_new_doubt_is_looked_for_in_its_own_time() -> None:
+    """The earlier try was looked for and had not gone; what bears its Message-ID since then may be another mail."""
+    scene = Doubtful()
+    scene.come(unclear())
+    again = scene.clock.now()
+    scene.come(unclear())
+    scene.come(holds=True)
+    assert scene.mailer.looked_for[-1].not_before == again
+
+
+def test_without_a_copy_nothing_is_looked_for_in_doubt() -> None:
+    scene = Scene()
+    scene.mailer.fault = unclear()
+    scene.submit()
+    scene.mailer.fault = None
+    scene.submit()
+    assert scene.mailer.looked_for == []
+    assert len(scene.mailer.sent) == 1
 
 
 def test_where_the_time_went() -> None:

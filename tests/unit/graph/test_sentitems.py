@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -64,7 +65,9 @@ class Scene:
         self.client = FakeClient(*steps)
         policy = RetryPolicy(attempts, 0.5, repeat)
         self.mailer = Mailer(self.client, FakeTokens(), policy, self.clock, draw=lambda: 0.0)  # type: ignore[arg-type]
-        self.copy = SentCopy("<it's@example.com>", frozenset({"b@example.com", "c@example.com"}), self.clock.now())
+        now = self.clock.now()
+        recipients = frozenset({"b@example.com", "c@example.com"})
+        self.copy = SentCopy("<it's@example.com>", recipients, now, now + timedelta(seconds=110))
 
     def item(self, sent_s: float = 3, **changes: Any) -> dict[str, Any]:
         """The copy, as Graph shows it."""
@@ -175,5 +178,5 @@ def test_the_copy_of_another_message(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("message_id", ["", f"<{'x' * 500}@example.com>"])
 def test_ids_that_cannot_be_asked_for(message_id: str) -> None:
     scene = Scene(UNCLEAR(), "id-2")
-    scene.copy = SentCopy(message_id, scene.copy.recipients, scene.copy.not_before)
+    scene.copy = replace(scene.copy, internet_message_id=message_id)
     assert scene.send() == Receipt("id-2", 2, True)

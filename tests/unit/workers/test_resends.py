@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from relay.clock import Clock, Deadline
-from relay.resends import REMEMBERED_S, Resends, StillOnItsWay
+from relay.resends import REMEMBERED_S, Earlier, Resends, StillOnItsWay
 from relay.workers.memory import Locks, cells
 from relay.workers.post import Inboxes, Post
 from relay.workers.resends import Elsewhere, ResendTable
@@ -19,6 +19,8 @@ from tests.support.forked import Child, children, wait_until
 PARTS = (b"user", b"from@example.com", b"to@example.com", b"content")
 LONG_S = 100.0
 HERE, THERE = 0, 1
+SINCE = Clock().monotonic()
+IN_DOUBT = f"FIRST?{SINCE:.2f}"
 
 
 class Scene:
@@ -50,10 +52,10 @@ class Scene:
 
         def act() -> None:
             resends = self.resends(THERE)
-            assert resends.begin("FIRST", PARTS, lambda: gone, Deadline(Clock(), LONG_S)) == ""
+            assert resends.begin("FIRST", PARTS, lambda: gone, Deadline(Clock(), LONG_S)) is None
             self.state[0] = 1
             wait_until(lambda: self.state[1])
-            resends.settled("FIRST", delivered=bool(self.state[2]))
+            resends.settled("FIRST", delivered=self.state[2] == 1, in_doubt_since=SINCE if self.state[2] == 2 else None)
             resends.answered("FIRST", heard=not gone)
             wait_until(lambda: self.state[3])
 
@@ -68,13 +70,14 @@ def scene() -> Iterator[Scene]:
 
 
 def begin(resends: Resends, message_id: str = "SECOND", patience_s: float = LONG_S) -> str:
-    return resends.begin(message_id, PARTS, lambda: False, Deadline(Clock(), patience_s))
+    earlier = resends.begin(message_id, PARTS, lambda: False, Deadline(Clock(), patience_s))
+    return str(earlier or "")
 
 
 def lose(scene: Scene, message_id: str = "FIRST", *more: bytes) -> None:
     def act() -> None:
         resends = scene.resends(THERE)
-        assert resends.begin(message_id, (*PARTS, *more), lambda: False, Deadline(Clock(), LONG_S)) == ""
+        assert resends.begin(message_id, (*PARTS, *more), lambda: False, Deadline(Clock(), LONG_S)) is None
         resends.settled(message_id, delivered=True)
         assert resends.answered(message_id, heard=False)
 
@@ -96,8 +99,22 @@ def test_a_message_that_was_heard_of_is_no_matter(scene: Scene) -> None:
     assert begin(here) == ""
 
 
-@pytest.mark.parametrize("delivered", [True, False])
-def test_a_resend_waits_for_what_is_on_its_way_elsewhere(scene: Scene, delivered: bool) -> None:
+def test_doubt_is_known_to_all(scene: Scene) -> None:
+    here, now = scene.resends(HERE), Clock().monotonic()
+
+    def act() -> None:
+        resends = scene.resends(THERE)
+        assert resends.begin("FIRST", PARTS, lambda: False, Deadline(Clock(), LONG_S)) is None
+        resends.settled("FIRST", delivered=False, in_doubt_since=now)
+        assert not resends.answered("FIRST", heard=True)
+
+    assert Child(act).wait() == 0
+    assert begin(here) == f"FIRST?{now:.2f}"
+    assert begin(here, "THIRD") == "", "once"
+
+
+@pytest.mark.parametrize(("delivered", "word"), [(1, "FIRST"), (0, ""), (2, IN_DOUBT)])
+def test_a_resend_waits_for_what_is_on_its_way_elsewhere(scene: Scene, delivered: int, word: str) -> None:
     here = scene.resends(HERE)
     with children(scene.on_its_way(gone=True)):
         wait_until(lambda: scene.state[0])
@@ -108,7 +125,7 @@ def test_a_resend_waits_for_what_is_on_its_way_elsewhere(scene: Scene, delivered
         scene.state[2] = delivered
         scene.state[1] = 1
         resend.join()
-        assert found == ["FIRST" if delivered else ""]
+        assert found == [word]
 
 
 def test_the_client_of_the_other_one_still_waits(scene: Scene) -> None:
@@ -173,7 +190,7 @@ def test_memory_is_bounded_and_purged(scene: Scene) -> None:
         found = here.begin("AGAIN", (*PARTS, name.encode()), lambda: False, Deadline(clock, LONG_S))
         here.settled("AGAIN", delivered=True)
         here.answered("AGAIN", heard=True)
-        return found == name
+        return found == Earlier(name)
 
     for name in "ABCD":  # the table holds three
         lose_here(name)
@@ -187,7 +204,7 @@ def test_memory_is_bounded_and_purged(scene: Scene) -> None:
 def test_more_on_their_way_than_the_table_holds(scene: Scene) -> None:
     here = scene.resends(HERE)
     for number in range(6):  # it holds four
-        assert here.begin(str(number), (*PARTS, b"%d" % number), lambda: False, Deadline(Clock(), LONG_S)) == ""
+        assert here.begin(str(number), (*PARTS, b"%d" % number), lambda: False, Deadline(Clock(), LONG_S)) is None
     for number in range(6):
         here.settled(str(number), delivered=True)
         assert not here.answered(str(number), heard=True)
