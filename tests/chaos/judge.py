@@ -51,12 +51,15 @@ class Fate:
         """It was on its way when the relay, or a worker, was killed."""
         return any(one.meets(kills) for one in self.broken)
 
+    @property
+    def over_a_restart(self) -> bool:
+        """It came again to a relay that cannot know of the first try: the memory ends with the process."""
+        return len({one.relay for one in self.tries}) > 1
+
     def forgotten(self, kills: list[Stretch]) -> bool:
-        """Its client hung up, and came again to a relay that cannot know: the memory ends with the process."""
-        if not self.hung_up:
-            return False
+        """Its client hung up, and what became of it was forgotten, with the process or with the worker."""
         all_tries = Stretch(self.tries[0].relay, self.tries[0].began, self.tries[-1].ended)
-        return len({one.relay for one in self.tries}) > 1 or all_tries.meets(kills)
+        return self.hung_up and (self.over_a_restart or all_tries.meets(kills))
 
 
 @dataclass
@@ -117,6 +120,7 @@ def judge(fates: list[Fate], traces: Traces, *, may_look: bool) -> Report:
         "messages": len(fates),
         "250": sum(fate.code == 250 for fate in fates),
         "5xx": sum(fate.code >= 500 for fate in fates),
+        "5xx and arrived": sum(fate.code >= 500 and traces.arrivals[fate.number] > 0 for fate in fates),
         "tries": sum(len(fate.tries) for fate in fates),
         "hung up": sum(fate.hung_up for fate in fates),
         "re-sends answered": logs.count("resend_of"),
@@ -154,6 +158,7 @@ def _verdict(fate: Fate, traces: Traces, logs: _Logs, twice: Counter[str], *, ma
         reasons = {
             "at a kill": in_the_air,
             "hung up before a restart or kill": forgotten,
+            "in doubt at a restart or kill": in_doubt and fate.over_a_restart,
             "called possible duplicates": in_doubt and not may_look,
         }
         reason = next((reason for reason, holds in reasons.items() if holds), "")
