@@ -27,6 +27,10 @@ class StillOnItsWay(Exception):
     """The same message came before, its client hung up, and it is still being delivered at the deadline."""
 
 
+class SentAgain(Exception):
+    """The client hung up before its message was looked at, and has sent it again: the re-send is on its way already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """The message that a re-send repeats.
@@ -86,6 +90,10 @@ class Elsewhere(Protocol):
         """What it repeats that came to another process before, as a word, or empty. Raises StillOnItsWay."""
         ...
 
+    def has(self, digest: bytes) -> bool:
+        """Whether it is on its way in another process."""
+        ...
+
     def ended(self, message_id: str) -> None:
         """It is answered."""
         ...
@@ -117,10 +125,11 @@ class Resends:
         """What this very message repeats, or None.
 
         parts: who, from whom, to whom, the octets. gone: whether the client has hung up by now. Waits while the
-        earlier one is on its way. Raises StillOnItsWay. settled() and answered() have to follow in any case.
+        earlier one is on its way. Raises StillOnItsWay, SentAgain. settled() and answered() have to follow in any case.
         """
         sending = _Sending(message_id, self._digest(parts), gone)
         earlier = self._claim(sending.digest)
+        alike_here = earlier is None and any(other.gone for other in self._alike.get(sending.digest, ()))
         self._at_hand[message_id] = sending
         self._alike.setdefault(sending.digest, []).append(sending)
         if self._elsewhere is not None:
@@ -129,7 +138,13 @@ class Resends:
             sending.repeats = self._outcome(earlier, deadline)
         elif self._elsewhere is not None:
             sending.repeats = Earlier.read(self._elsewhere.claim(sending.digest, deadline))
+        if sending.repeats is None and earlier is None and (alike_here or self._is_elsewhere(sending)) and gone():
+            self._forget(sending)  # no re-send repeats it: the one that is on its way does
+            raise SentAgain
         return sending.repeats
+
+    def _is_elsewhere(self, sending: _Sending) -> bool:
+        return self._elsewhere is not None and self._elsewhere.has(sending.digest)
 
     def claim(self, digest: bytes, deadline: Deadline) -> str | None:
         """What a re-send repeats that came to another process, as a word; None where nothing here awaits one."""

@@ -14,7 +14,7 @@ from relay.delivery import Account, Delivery
 from relay.graph.errors import GraphError, TokenError, UpstreamError
 from relay.identity import Client, Credentials, Identity
 from relay.message.model import ContentError
-from relay.resends import Earlier, Resends, StillOnItsWay
+from relay.resends import Earlier, Resends, SentAgain, StillOnItsWay
 from relay.smtp import reply as replies
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
@@ -83,6 +83,10 @@ class Submission:
         except StillOnItsWay:
             reply = replies.DELIVERY_UNREACHABLE
             reason = "the same message came before and is still on its way; its client hung up and sent it again"
+            self._log_line("deferred", attempt, reply, {"reason": reason})
+        except SentAgain:
+            reply = replies.DELIVERY_UNREACHABLE
+            reason = "its client hung up and has sent it again; that one is on its way"
             self._log_line("deferred", attempt, reply, {"reason": reason})
         except BaseException:  # its greenlet is ended from outside: shutdown_timeout is over, and 421 was said already
             in_doubt = "graph" in deadline.spent

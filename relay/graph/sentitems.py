@@ -16,7 +16,7 @@ from typing import Any
 from relay.clock import Clock
 from relay.credentials import Secret
 from relay.graph.client import Bearer, GraphClient
-from relay.graph.errors import AccessDenied, GraphError, NotAuthorized
+from relay.graph.errors import AccessDenied, GraphError, NotAuthorized, StepUnclear
 from relay.graph.tries import Errand
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,9 @@ class SentItems:
             self._note_refusal(errand, failure)
             return False
         found = answer.content.get("value") if isinstance(answer.content, dict) else None
-        return isinstance(found, list) and any(isinstance(item, dict) and copy.is_one(item) for item in found)
+        if not isinstance(found, list):  # the answer broke off: nobody knows what it would have said
+            raise StepUnclear(status=answer.status, request_id=answer.request_id)
+        return any(isinstance(item, dict) and copy.is_one(item) for item in found)
 
     def purge(self) -> None:
         """Forget the mailboxes that may be asked for again; the janitor's task."""

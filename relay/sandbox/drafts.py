@@ -119,7 +119,7 @@ class Drafts:
             size=item.octets,
         )
         captured = _captured(item, origin)
-        self._store.move_to_sent(item)
+        self._store.move_to_sent(item, captured)
         self._capture(captured)
         return Answer(202)
 

@@ -100,20 +100,24 @@ class MailStore:
         """What was made and neither sent nor deleted, in all mailboxes."""
         return [item for item in self._items.values() if item.is_draft]
 
-    def move_to_sent(self, item: Item) -> None:
+    def move_to_sent(self, item: Item, captured: Captured) -> None:
         """It is a draft no more. Its id changes with the folder, unless it was asked for as one that does not."""
         self.delete(item)
         item.id = item.id if item.immutable else _new_id()
-        item.is_draft = False
-        item.mime, item.attachments = None, []
-        self._items[item.id] = item
-        self._trim()
+        item.attachments = []
+        self._keep(item, captured)
 
     def keep_sent(self, captured: Captured) -> None:
         """The copy of a message that was sent in one request."""
         message = {name: value for name, value in (captured.message or {}).items() if name != "attachments"}
         item = Item(id=_new_id(), mailbox=captured.mailbox.casefold(), message=message, mime=captured.mime)
         item.internet_message_id = _internet_message_id(item)
+        self._keep(item, captured)
+
+    def clear(self) -> None:
+        self._items.clear()
+
+    def _keep(self, item: Item, captured: Captured) -> None:
         item.sent_at = captured.received_at.strftime("%Y-%m-%dT%H:%M:%SZ")
         item.recipients = {
             "toRecipients": list(captured.to),
@@ -123,9 +127,6 @@ class MailStore:
         item.is_draft, item.mime = False, None
         self._items[item.id] = item
         self._trim()
-
-    def clear(self) -> None:
-        self._items.clear()
 
     def _trim(self) -> None:
         if len(self._items) > _MOST_SENT:

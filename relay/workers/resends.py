@@ -84,6 +84,11 @@ class Elsewhere:
             self._table.on_their_way[self._worker * self._table.most_each + place] = NOTHING
             heapq.heappush(self._free, place)
 
+    def has(self, digest: bytes) -> bool:
+        """Whether it is on its way in another worker."""
+        others = (worker for worker in range(self._table.workers) if worker != self._worker)
+        return any(self._is_on_its_way(worker, digest) for worker in others)
+
     def claim(self, digest: bytes, deadline: Deadline) -> str:
         """What is on its way first: it is remembered before it is not on its way any more."""
         for worker in range(self._table.workers):

@@ -211,7 +211,8 @@ class Stage:
         self._arrived += len(new)
         for message in new:
             text = b64decode(message["mime"]).decode() if message["mime"] else message["message"]["body"]["content"]
-            self.traces.arrivals[int(re.findall(r"id=(\d+);", text)[0])] += 1
+            number = int(re.findall(r"id=(\d+);", text)[0])
+            self.traces.arrivals.setdefault(number, []).append(f"{message['form']} {message['received_at']}")
         relay = self.traces.relays[-1]
         pids = [line["pid"] for line in relay.events("worker_started")] or [relay.process.pid]
         self.traces.memory_mb.append(sum(memory_mb(pid) for pid in pids if is_alive(pid)))

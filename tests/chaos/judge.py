@@ -69,7 +69,7 @@ class Traces:
     relays: list[RelayProcess] = field(default_factory=list)
     restarts: int = 0
     kills: list[Stretch] = field(default_factory=list)
-    arrivals: Counter[int] = field(default_factory=Counter)  # by the message's number
+    arrivals: dict[int, list[str]] = field(default_factory=dict)  # by the message's number: when, and in which form
     memory_mb: list[float] = field(default_factory=list)  # of the relay of the moment, each tenth of the run
     open_files: list[int] = field(default_factory=list)
     drafts: set[int] = field(default_factory=set)  # of which messages there is one at the end
@@ -111,7 +111,10 @@ def judge(fates: list[Fate], traces: Traces, *, may_look: bool) -> Report:
     twice: Counter[str] = Counter()
     for fate in fates:
         verdict = _verdict(fate, traces, logs, twice, may_look=may_look)
-        faults += [f"{fate.number}: {what}, hung up: {fate.hung_up}{logs.about(fate)}" for what in verdict]
+        arrived = traces.arrivals.get(fate.number, [])
+        faults += [
+            f"{fate.number}: {what}, hung up: {fate.hung_up}, arrived: {arrived}{logs.about(fate)}" for what in verdict
+        ]
     in_the_air = sum(fate.in_the_air(traces.kills) for fate in fates)
     forgotten = sum(fate.forgotten(traces.kills) for fate in fates)
     figures: dict[str, Any] = {
@@ -120,7 +123,7 @@ def judge(fates: list[Fate], traces: Traces, *, may_look: bool) -> Report:
         "messages": len(fates),
         "250": sum(fate.code == 250 for fate in fates),
         "5xx": sum(fate.code >= 500 for fate in fates),
-        "5xx and arrived": sum(fate.code >= 500 and traces.arrivals[fate.number] > 0 for fate in fates),
+        "5xx and arrived": sum(fate.code >= 500 and fate.number in traces.arrivals for fate in fates),
         "tries": sum(len(fate.tries) for fate in fates),
         "hung up": sum(fate.hung_up for fate in fates),
         "re-sends answered": logs.count("resend_of"),
@@ -141,7 +144,7 @@ def judge(fates: list[Fate], traces: Traces, *, may_look: bool) -> Report:
 def _verdict(fate: Fate, traces: Traces, logs: _Logs, twice: Counter[str], *, may_look: bool) -> list[str]:
     """What is wrong with one message. twice: how many came twice for which reason."""
     wrong = []
-    count = traces.arrivals[fate.number]
+    count = len(traces.arrivals.get(fate.number, ()))
     in_the_air, forgotten = fate.in_the_air(traces.kills), fate.forgotten(traces.kills)
     in_doubt = fate.sender in logs.doubtful
     if any(not one.meets(traces.kills) for one in fate.broken):

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from relay.clock import Deadline
-from relay.resends import REMEMBERED_S, Earlier, Resends, StillOnItsWay
+from relay.resends import REMEMBERED_S, Earlier, Resends, SentAgain, StillOnItsWay
 from tests.support.clock import FakeClock
 
 PARTS = (b"user", b"from@example.com", b"to@example.com", b"content")
@@ -154,6 +154,17 @@ def test_a_resend_that_cannot_wait_leaves_it_to_the_next() -> None:
     scene.end("M2", delivered=False, heard=False)
     scene.end(first, heard=False)
     assert scene.begin()[1] == first
+
+
+def test_a_resend_that_overtakes() -> None:
+    """The first one is looked at only when its client has gone and come again: one of the two is enough."""
+    scene = Scene()
+    resend, _ = scene.begin()
+    with pytest.raises(SentAgain):
+        scene.begin(gone=True)
+    scene.end("M2", delivered=False, heard=False)
+    scene.end(resend, heard=True)
+    assert scene.begin()[1] == ""
 
 
 # Doubt

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from relay.clock import Clock, Deadline
-from relay.resends import REMEMBERED_S, Earlier, Resends, StillOnItsWay
+from relay.resends import REMEMBERED_S, Earlier, Resends, SentAgain, StillOnItsWay
 from relay.workers.memory import Locks, cells
 from relay.workers.post import Inboxes, Post
 from relay.workers.resends import Elsewhere, ResendTable
@@ -134,6 +134,14 @@ def test_the_client_of_the_other_one_still_waits(scene: Scene) -> None:
     with children(scene.on_its_way(gone=False)):
         wait_until(lambda: scene.state[0])
         assert begin(here) == ""
+
+
+def test_a_resend_that_overtakes_in_another_worker(scene: Scene) -> None:
+    here = scene.resends(HERE)
+    with children(scene.on_its_way(gone=False)):
+        wait_until(lambda: scene.state[0])
+        with pytest.raises(SentAgain):
+            here.begin("SECOND", PARTS, lambda: True, Deadline(Clock(), LONG_S))
 
 
 def test_too_long_on_its_way(scene: Scene) -> None:
