@@ -24,6 +24,7 @@ from tests.support.clock import FakeClock
 LOGIN = Credentials("a@example.com", Secret("Passw0rd"))
 UNCLEAR = errors.OutcomeUnknown
 MISSING: list[Any] = []
+BROKEN_OFF = None
 
 
 class FakeTokens:
@@ -35,9 +36,9 @@ class FakeTokens:
 
 
 class FakeClient(GraphClient):
-    """steps: for each request in turn, what happens: a 202's id, items that are found, or an error."""
+    """steps: for each request in turn, what happens: a 202's id, items that are found, a broken answer, an error."""
 
-    def __init__(self, *steps: str | list[Any] | GraphError) -> None:
+    def __init__(self, *steps: str | list[Any] | GraphError | None) -> None:
         super().__init__(None, "https://graph.example", lambda _: None)  # type: ignore[arg-type,return-value]
         self._steps = list(steps)
         self.searches: list[str] = []
@@ -55,12 +56,12 @@ class FakeClient(GraphClient):
         self.searches.append(url)
         if isinstance(step, GraphError):
             raise step
-        assert isinstance(step, list), "a sending was due"
-        return Answer(200, {"value": step}, "search")
+        assert not isinstance(step, str), "a sending was due"
+        return Answer(200, None if step is BROKEN_OFF else {"value": step}, "search")
 
 
 class Scene:
-    def __init__(self, *steps: str | list[Any] | GraphError, attempts: int = 3, repeat: bool = True) -> None:
+    def __init__(self, *steps: str | list[Any] | GraphError | None, attempts: int = 3, repeat: bool = True) -> None:
         self.clock = FakeClock()
         self.client = FakeClient(*steps)
         policy = RetryPolicy(attempts, 0.5, repeat)
@@ -142,6 +143,14 @@ def test_a_search_that_fails_for_now_is_repeated_before_anything_is_sent() -> No
 @pytest.mark.parametrize("failure", [errors.Refused(), errors.MailboxUnknown(), errors.TooLarge()])
 def test_a_search_that_is_refused_is_never_the_messages_own_outcome(failure: GraphError) -> None:
     assert Scene(UNCLEAR(), failure, "id-2").send() == Receipt("id-2", 2, True)
+
+
+def test_a_search_whose_answer_broke_off_says_nothing() -> None:
+    scene = Scene(UNCLEAR(), BROKEN_OFF)
+    scene.client._steps.append([scene.item()])
+    receipt = scene.send()
+    assert receipt.found
+    assert not receipt.possible_duplicate
 
 
 def test_a_mailbox_that_may_not_be_searched_is_left_alone_for_ten_minutes() -> None:
