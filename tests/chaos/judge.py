@@ -146,14 +146,15 @@ def _verdict(fate: Fate, traces: Traces, logs: _Logs, twice: Counter[str], *, ma
     wrong = []
     count = len(traces.arrivals.get(fate.number, ()))
     in_the_air, forgotten = fate.in_the_air(traces.kills), fate.forgotten(traces.kills)
-    in_doubt = fate.sender in logs.doubtful
+    doubt_forgotten = fate.sender in logs.doubtful and fate.over_a_restart
+    in_doubt = fate.sender in logs.doubtful and not may_look
     if any(not one.meets(traces.kills) for one in fate.broken):
         wrong.append("a connection broke without a kill")
     if fate.code < 500 and fate.code != 250:
         wrong.append(f"not served in {len(fate.tries)} tries, last {fate.code}")
     if fate.code == 250 and count == 0:
         wrong.append("lost, although it got 250")
-    if fate.code >= 500 and count and not in_the_air and not in_doubt:
+    if fate.code >= 500 and count and not in_the_air and not in_doubt and not doubt_forgotten:
         wrong.append(f"arrived, although it got {fate.code}")
     if fate.number in traces.drafts and not in_the_air and not forgotten and fate.sender not in logs.left_drafts:
         wrong.append("its draft is left, and no log says so")
@@ -161,8 +162,8 @@ def _verdict(fate: Fate, traces: Traces, logs: _Logs, twice: Counter[str], *, ma
         reasons = {
             "at a kill": in_the_air,
             "hung up before a restart or kill": forgotten,
-            "in doubt at a restart or kill": in_doubt and fate.over_a_restart,
-            "called possible duplicates": in_doubt and not may_look,
+            "in doubt at a restart or kill": doubt_forgotten,
+            "called possible duplicates": in_doubt,
         }
         reason = next((reason for reason, holds in reasons.items() if holds), "")
         if reason:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -317,6 +318,15 @@ def test_searching(desk: Desk) -> None:
     assert found(desk, MESSAGES, by_mark.replace("M1", "M2")) == []
     desk.ask("POST", f"{draft}/send")
     assert len(found(desk, sent, "internetMessageId eq '<d@x>'")) == 1
+
+
+def test_a_sent_draft_tells_when_and_to_whom(desk: Desk) -> None:
+    draft = desk.draft(toRecipients=[recipient("b@example.com")])
+    desk.ask("POST", f"{draft}/send")
+    query = "$select=sentDateTime,toRecipients,ccRecipients,bccRecipients"
+    (item,) = desk.get(f"/v1.0/users/{USER}/mailFolders/sentitems/messages?{query}")["value"]
+    assert [one["emailAddress"]["address"] for one in item["toRecipients"]] == ["b@example.com"]
+    assert datetime.fromisoformat(item["sentDateTime"]).tzinfo is not None
 
 
 def test_queries_that_are_refused(desk: Desk) -> None:
