@@ -154,7 +154,8 @@ class Resends:
     def _outcome(self, earlier: _Sending, deadline: Deadline) -> Earlier | None:
         """What has become of it, once that is known; None where it was not delivered. Raises StillOnItsWay."""
         try:
-            if not earlier.settled.wait(deadline.remaining()):
+            earlier.settled.wait(deadline.remaining())
+            if not earlier.settled.is_set():  # nor just now, before we were woken: nobody else would remember it
                 raise StillOnItsWay
         except BaseException:  # raised on; the greenlet may be killed while it waits
             self._give_back(earlier)

@@ -83,6 +83,7 @@ class Draft:
             if found is None:
                 raise
             if not found:
+                self._send_unclear = False
                 raise harmless(failure) if isinstance(failure, GraphError) else failure from None
             request_id = ""
         self._sent = True
@@ -95,7 +96,7 @@ class Draft:
         self._extend()
         try:
             if self._id and not self._sent:
-                self._tries.run(self._errand, partial(self._delete, self._id))
+                self._tries.run(self._errand, self._delete_unsent)
             if self._strays:
                 for stray in self._tries.run(self._errand, self._find_strays):
                     self._tries.run(self._errand, partial(self._delete, stray))
@@ -192,6 +193,11 @@ class Draft:
         except GraphError as failure:
             if failure.status != 404:
                 raise
+
+    def _delete_unsent(self, token: Secret) -> None:
+        """Under its id lies the copy in Sent Items where it went after all: that is not ours to delete."""
+        if not self._send_unclear or not self._was_sent(token):
+            self._delete(self._id, token)
 
     def _find_strays(self, token: Secret) -> list[str]:
         """Drafts with the mark of this message, but for the one that we know of."""

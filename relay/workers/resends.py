@@ -19,6 +19,7 @@ from relay.workers.post import Inboxes, Post, Questions
 
 _ID_OCTETS = 32
 _LOOK_AGAIN_S = 1.0
+_ANSWER_S = 5.0  # longer than the other worker waits: an outcome that nobody takes is forgotten
 _LATE = "late"  # an answer: it is still on its way at the deadline
 
 
@@ -143,13 +144,14 @@ class Elsewhere:
     def _ask(self, worker: int, digest: bytes, deadline: Deadline) -> str | None:
         """The id under which it was delivered there, empty: it failed, _LATE; None where this is no re-send of it."""
         life = self._table.lives[worker]
+        until = Deadline(self._clock, deadline.remaining() + _ANSWER_S)
 
         def patience() -> float:
-            return min(deadline.remaining(), _LOOK_AGAIN_S) if self._table.lives[worker] == life else 0.0
+            return min(until.remaining(), _LOOK_AGAIN_S) if self._table.lives[worker] == life else 0.0
 
         question = digest.hex(), deadline.remaining()
         answer = self._questions.ask(worker, "claim", *question, patience=patience)
-        if answer is None and self._table.lives[worker] == life and not deadline.remaining():
+        if answer is None and self._table.lives[worker] == life and not until.remaining():
             return _LATE
         return None if answer is None else answer[0]
 

@@ -146,6 +146,19 @@ def test_a_resend_waits_for_the_first_on_its_way() -> None:
         assert found == [first if delivered else ""]
 
 
+def test_an_outcome_in_the_very_last_moment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait is over, and before the waiter is woken, the first one is settled and its connection done with."""
+    scene = Scene()
+    first, _ = scene.begin(gone=True)
+
+    def wait(event: threading.Event, timeout: float | None = None) -> bool:
+        scene.end(first, heard=False)
+        return False
+
+    monkeypatch.setattr(threading.Event, "wait", wait)
+    assert scene.begin()[1] == first
+
+
 def test_a_resend_that_cannot_wait_leaves_it_to_the_next() -> None:
     scene = Scene()
     first, _ = scene.begin(gone=True)
