@@ -22,7 +22,9 @@ import tempfile
 import threading
 import time
 from base64 import b64decode
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +175,10 @@ class Stage:
             for relay in self.traces.relays:
                 relay.stop()
         self.traces.drafts = {int(draft["subject"]) for draft in self._upstream.drafts()}
-        self.traces.files = [str(path) for path in self._temporary.iterdir()]
+        with suppress(AssertionError):
+            wait_until(lambda: not heirs_of(self._temporary), "the end of all their processes")
+        self.traces.left = [str(path) for path in self._temporary.iterdir()]
+        self.traces.left += [f"process {pid}" for pid in heirs_of(self._temporary)]
 
     @property
     def _temporary(self) -> Path:
@@ -227,6 +232,17 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def heirs_of(temporary: Path) -> list[int]:
+    """The processes that were given this directory for their temporary files: a relay, or whatever it has started."""
+    wanted = f"TMPDIR={temporary}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has ended, or is not ours to look at
+            if wanted in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
 def memory_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return round(int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024, 1)
@@ -257,9 +273,12 @@ def content_of(fate: Fate) -> bytes:
 
 
 class Client:
-    """One SMTP client with some messages, one after the other; it sends each until it is told the outcome."""
+    """One SMTP client that sends one message after the other, each until it is told the outcome.
 
-    def __init__(self, seed: int, stage: Stage, fates: list[Fate]) -> None:
+    fates: those that are still to come, for all clients: whoever is done with one takes the next.
+    """
+
+    def __init__(self, seed: int, stage: Stage, fates: Iterator[Fate]) -> None:
         self._draw = random.Random(seed)
         self._stage = stage
         self._fates = fates
@@ -339,7 +358,8 @@ def run(settings: Settings) -> Report:
         count = settings.clients
         try:
             with ThreadPoolExecutor(count) as threads:
-                crews = [Client(settings.seed * 1000 + n, stage, fates[n::count]) for n in range(count)]
+                to_come = iter(fates)  # of a list: threads may share it
+                crews = [Client(settings.seed * 1000 + n, stage, to_come) for n in range(count)]
                 for crew in [threads.submit(crew.run) for crew in crews]:
                     crew.result()
         finally:

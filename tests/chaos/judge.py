@@ -73,7 +73,7 @@ class Traces:
     memory_mb: list[float] = field(default_factory=list)  # of the relay of the moment, each tenth of the run
     open_files: list[int] = field(default_factory=list)
     drafts: set[int] = field(default_factory=set)  # of which messages there is one at the end
-    files: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # files and processes
 
 
 @dataclass
@@ -174,7 +174,7 @@ def _verdict(fate: Fate, traces: Traces, logs: _Logs, twice: Counter[str], *, ma
 
 
 def _of_processes(traces: Traces) -> list[str]:
-    wrong = [f"{path} is left" for path in traces.files]
+    wrong = [f"{what} is left" for what in traces.left]
     killed = {kill.relay for kill in traces.kills}
     for number, relay in enumerate(traces.relays):
         if relay.stderr:

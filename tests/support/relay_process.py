@@ -241,7 +241,7 @@ class RelayProcess:
             assert self.process.poll() is None, f"the relay ended: {self.stderr}"
             return _LISTENING.search(self.log_file.read_text("utf-8")) if self.log_file.exists() else None
 
-        found = wait_until(look, "the relay to listen")
+        found = wait_until(look, "the relay to listen", 3 * PATIENCE_S)  # on a busy machine it takes its time
         assert found is not None
         return found[1]
 
