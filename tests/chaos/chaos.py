@@ -164,8 +164,9 @@ class Stage:
 
     def address(self) -> tuple[int, str, int]:
         """Number, host and port of the relay that runs now."""
-        relay = self.traces.relays[-1]
-        return len(self.traces.relays) - 1, relay.host, relay.port
+        number = len(self.traces.relays) - 1  # a new one may come while we look
+        relay = self.traces.relays[number]
+        return number, relay.host, relay.port
 
     def close(self) -> None:
         """Stop what runs, when all clients are done, and look at what is left behind."""
