@@ -182,7 +182,8 @@ class Delivery:
             content = self._written(mail, "json", "too large for MIME in one request", account)
         is_large = len(content) > self._large.limit_bytes
         login = mail.identity.login
-        copy = self._copy(mail, deadline) if is_large or account.form == "mime" or self._config.save_to_sent else None
+        kept = not self._config.delete_sent_drafts if is_large else account.form == "mime"
+        copy = self._copy(mail, deadline) if kept or self._config.save_to_sent else None
         if copy is not None and self._has_gone(mail, copy, deadline):
             return Receipt("", 0, possible_duplicate=False, found=True)
         if is_large:
