@@ -113,7 +113,9 @@ def test_doubt_is_known_to_all(scene: Scene) -> None:
     assert begin(here, "THIRD") == "", "once"
 
 
-@pytest.mark.parametrize(("delivered", "word"), [(1, "FIRST"), (0, ""), (2, IN_DOUBT)])
+@pytest.mark.parametrize(
+    ("delivered", "word"), [(1, "FIRST"), (0, ""), (2, IN_DOUBT)], ids=["sent", "not sent", "doubt"]
+)
 def test_a_resend_waits_for_what_is_on_its_way_elsewhere(scene: Scene, delivered: int, word: str) -> None:
     here = scene.resends(HERE)
     with children(scene.on_its_way(gone=True)):
