@@ -134,8 +134,10 @@ def log_start(config: Config, opened: listeners.Listeners) -> None:
     for warning in config.warnings:
         log.warning("config", extra={"reason": warning})
     log.info("started", extra={"version": __version__})
-    for address in opened.addresses():
-        log.info("listening", extra={"address": address})
+    for sock in opened.plain:
+        log.info("listening", extra={"address": listeners.address_of(sock)})
+    for sock in opened.implicit:
+        log.info("listening", extra={"address": listeners.address_of(sock), "tls": "implicit"})
     if opened.admin is not None:
         log.info("admin_listening", extra={"address": listeners.address_of(opened.admin)})
 

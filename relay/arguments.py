@@ -145,9 +145,12 @@ def _add_sandbox(add: _Add) -> None:
         "sandbox",
         "the relay beside a stand-in for Microsoft 365: nothing to configure",
         "Start the relay beside a stand-in for Microsoft 365 on loopback: no account, no configuration, nothing leaves "
-        "the machine. It takes any login, and mail without one.",
+        "the machine. It takes any login, and mail without one. With --config, addresses, TLS, limits and networks are "
+        "those of the file; its logins and its way to Microsoft are not used.",
     )
-    sandbox.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:2526", help="where to accept SMTP")
+    sandbox.add_argument(
+        "--listen", metavar="HOST:PORT", default="", help="where to accept SMTP; default: 127.0.0.1:2526"
+    )
     sandbox.add_argument("--admin", metavar="HOST:PORT", default="", help="show the admin page and the mails there")
     sandbox.add_argument("--save", metavar="DIR", type=Path, help="keep each message as a file in this directory")
     sandbox.add_argument(

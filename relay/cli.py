@@ -294,6 +294,9 @@ def _sandbox(options: argparse.Namespace) -> int:
             directory=Path(directory),
             environ={},
         )
+        if file := getattr(options, "config", None):
+            given = configfile.load(Path(file), key_file=options.key_file)
+            config = console.with_file(config, given, listen=not options.listen, admin=not options.admin)
         if not _open_log(config):
             return 1
         try:

@@ -223,7 +223,7 @@ class EntraConfig:
         "Directory (tenant) ID, or a domain of the tenant.", required=True,
         flows=("password", "client_credentials"))
     scopes: tuple[str, ...] = _key("oauth2_config.scopes", "texts", ("https://graph.microsoft.com/.default",),
-        "Scopes asked for; without them /.default of Graph in the cloud that cloud or graph_url names.")
+        "Scopes asked for; the default stands for /.default of Graph in the cloud that cloud or graph_url names.")
     client_certificate: str = _key("oauth2_config.client_certificate", "path", "",
         "PEM file with key and certificate, instead of client_secret, which then is its pass phrase.")
     authority: str = _key("oauth2_config.authority", "url", CLOUDS["global"][0],

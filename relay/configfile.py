@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from relay import configvalue, vault
-from relay.config import CLOUDS, FLOWS, Config, Key, LimitsConfig, keys_of
+from relay.config import CLOUDS, FLOWS, Config, EntraConfig, Key, LimitsConfig, keys_of
 from relay.configvalue import BadValue
 from relay.configyaml import YamlFault, compose, entries, is_nothing, is_quoted, is_text, line_of, merged
 from relay.credentials import Secret
@@ -142,7 +142,9 @@ def _settle(values: Values, directory: Path, reader: _Reader) -> None:
     asked = tuple(scope for scope in scopes if scope.lower() not in _RESERVED_SCOPES)
     # A gateway's address, or a stand-in's, is no audience of a token: only Microsoft's own are.
     audience = values["graph_url"] if values["graph_url"] in _GRAPHS else graph_url
-    values["oauth2_config.scopes"] = asked or (f"{audience}/.default",)
+    # Every file of the seed names the global cloud's scope, which no other cloud has a token for.
+    is_default = asked in ((), EntraConfig().scopes)
+    values["oauth2_config.scopes"] = (f"{audience}/.default",) if is_default else asked
     if log := values.get("log"):  # as in the seed: a bare name lies beside the file
         values["log"] = str((directory / log if Path(log).name == log else Path(log)).absolute())
     is_by_password = values.get("oauth2_config.flow", "password") == "password"
@@ -370,7 +372,8 @@ class _Reader:
 
     def string(self, node: yaml.Node, key: Key, place: str) -> Any:
         """What a string stands for; None where it is empty."""
-        text = configvalue.usable(self.decrypted(self.text(node)))
+        is_secret = key.kind in ("secret", "secrets")
+        text = configvalue.usable(self.decrypted(self.text(node)), is_secret=is_secret)
         if not text:
             return None
         if key.kind == "choice":
@@ -378,7 +381,7 @@ class _Reader:
         if key.kind == "path":
             text = str(self.directory / text)
         value = configvalue.parser_of(key)(text)
-        if key.kind not in ("secret", "secrets"):
+        if not is_secret:
             return value
         if is_text(node) and node.value == text and configvalue.tells(key.path, text) and not place.endswith("_hash"):
             self.in_clear.append(place)

@@ -49,11 +49,14 @@ class BadValue(Exception):
     """What is wrong with a value, in words that never hold the value."""
 
 
-def usable(text: str) -> str:
-    """The string itself, where it can be one. What the seed or we have encrypted is no string to use."""
+def usable(text: str, *, is_secret: bool = False) -> str:
+    """The string itself, where it can be one. What the seed or we have encrypted is no string to use.
+
+    is_secret: a tab may be a part of a password; anywhere else it is a Windows path in double quotes, or a slip.
+    """
     if text.startswith("__SYSTEMENCRYPTED__"):
         raise BadValue("can only be read on the Windows machine that made it; enter the value again")
-    if _UNFIT.search(text):
+    if _UNFIT.search(text.replace("\t", " ") if is_secret else text):
         raise BadValue("holds a line end or another control character")
     return text
 

@@ -57,7 +57,8 @@ class Desk:
 
         addr = config.admin.addr
         hosts = (addr.host if addr else "", config.listen.hostname)
-        self._admin = AdminServer(sock, Admin(self._stats, live, config.admin.password_hash, hosts, verify_in_thread))
+        admin = Admin(self._stats, live, config.admin.password_hash, hosts, self._clock, verify_in_thread)
+        self._admin = AdminServer(sock, admin)
         self._admin.start()
 
     def stop(self) -> None:

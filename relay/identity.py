@@ -63,15 +63,15 @@ def _comparable(address: str) -> tuple[str, str]:
     return local.casefold(), comparable_domain(domain)
 
 
-_UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}|[A-Za-z0-9_-]{22}"
+_UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}|[A-Za-z0-9_-]{22}(?:==)?"
 _CLIENT_LOGIN = re.compile(rf"(?P<tenant>{_UUID})[@:|](?P<client>{_UUID})(?:\..*)?")
 
 
 def parse_client_login(user: str) -> tuple[str, str] | None:
     """Tenant and client ID of `tenant_id@client_id`, as long UUIDs in lower case; None when it is none.
 
-    Both may be base64url of the UUID's 16 octets (22 characters), since the fields of devices are short; `:` and `|`
-    also part them, and a `.suffix` is ignored.
+    Both may be base64url of the UUID's 16 octets (22 characters, and its padding or not: RFC 4648 §5), since the fields
+    of devices are short; `:` and `|` also part them, and a `.suffix` is ignored.
     """
     match = _CLIENT_LOGIN.fullmatch(user.strip())
     return (_long_uuid(match["tenant"]), _long_uuid(match["client"])) if match else None
@@ -80,7 +80,7 @@ def parse_client_login(user: str) -> tuple[str, str] | None:
 def _long_uuid(text: str) -> str:
     if len(text) == 36:
         return text.lower()
-    return str(uuid.UUID(bytes=base64.urlsafe_b64decode(text + "==")))
+    return str(uuid.UUID(bytes=base64.urlsafe_b64decode(text[:22] + "==")))
 
 
 def new_id() -> str:

@@ -26,6 +26,7 @@ from relay.admin.live import Live, Mail
 from relay.admin.metrics import CONTENT_TYPE, Metrics
 from relay.admin.page import mail_page, page
 from relay.admin.view import view
+from relay.clock import Clock
 from relay.credentials import Secret, verify_password
 from relay.stats import Stats
 
@@ -43,6 +44,7 @@ _OPEN_PATHS = ("/healthz", "/readyz")  # no password, any Host: they tell nothin
 _HOST = re.compile(r"(\[[^\]]+\]|[^:\[\]]+)(?::[0-9]*)?")  # RFC 9110 §7.2
 _MOST_PASSWORDS = 16
 _LONGEST_QUERY = 1000
+_FIRST_LOOK_S = 10.0  # from the start on; by then Graph has been asked once
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Admin:
         live: Live,
         password_hash: Secret,
         hosts: Sequence[str],
+        clock: Clock,
         verify: Callable[[str, str], bool] = verify_password,
     ) -> None:
         """hosts: names by which the page may be asked for, besides loopback names and IP addresses.
@@ -71,6 +74,7 @@ class Admin:
         """
         self._stats = stats
         self._live = live
+        self._clock = clock
         self._metrics = Metrics(stats, live)
         self._hosts = frozenset(host.casefold() for host in hosts if host)
         self._password = _Password(password_hash, verify)
@@ -157,6 +161,9 @@ class Admin:
         return _Answer(json.dumps(shown), "application/json")
 
     def _ready(self, _: dict[str, str]) -> _Answer:
+        """Who asks before the first look upstream has ended waits for it: neither answer would be true yet."""
+        while self._stats.services["graph"].answered is None and self._stats.uptime_s() < _FIRST_LOOK_S:
+            self._clock.sleep(0.05)
         ready = self._stats.ready()
         return _Answer("ready\n" if ready else "not ready\n", status=200 if ready else 503)
 

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import yaml
+
+from relay.config import Config, ProcessConfig
+from relay.credentials import Secret
 
 
 def config_text(listen: str, log_level: str, upstream_url: str, ca_file: Path, admin: str = "") -> str:
     """A configuration file for a relay in front of the sandbox: any login is taken, and mail without one."""
     return yaml.safe_dump(
         {
-            "listen_addr": listen,
+            "listen_addr": listen or "127.0.0.1:2526",
             "admin_addr": admin,
             "log_level": log_level,
             "oauth2_config": {
@@ -27,6 +31,31 @@ def config_text(listen: str, log_level: str, upstream_url: str, ca_file: Path, a
             "fallback_smtp_user": "anonymous@sandbox.example",
             "fallback_smtp_pass": "sandbox",
         }
+    )
+
+
+def with_file(stand_in: Config, file: Config, *, listen: bool, admin: bool) -> Config:
+    """What config_text gave, with the SMTP side of the administrator's file: devices are tried as they will be served.
+
+    listen, admin: take these addresses from the file, too. Its logins and its way to Microsoft stay out.
+    """
+    replaced = dataclasses.replace
+    ours = stand_in.access
+    return replaced(
+        file,
+        listen=replaced(file.listen, addresses=(file if listen else stand_in).listen.addresses),
+        access=replaced(
+            file.access,
+            allow_anonymous=True,
+            fallback_user=ours.fallback_user,
+            fallback_password=ours.fallback_password,
+        ),
+        entra=stand_in.entra,
+        accounts=stand_in.accounts,
+        graph=replaced(file.graph, url=stand_in.graph.url, ca_bundle=stand_in.graph.ca_bundle, https_proxy=Secret("")),
+        admin=(file if admin else stand_in).admin,
+        process=ProcessConfig(),  # the stand-in shows its mails in this process
+        warnings=(),
     )
 
 

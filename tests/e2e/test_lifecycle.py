@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import smtplib
@@ -105,6 +106,37 @@ def test_no_config_at_all_names_the_example() -> None:
 
 def test_the_version_is_said_either_way() -> None:
     assert run_once("version").stdout == run_once("--version").stdout == f"graph-smtp-relay {__version__}\n"
+
+
+@pytest.mark.parametrize("order", [("--config", "{}", "sandbox"), ("sandbox", "--config", "{}")])
+def test_the_sandbox_takes_its_smtp_side_from_a_config(tmp_path: Path, order: tuple[str, ...]) -> None:
+    """Addresses and limits are the file's; neither its way to Microsoft nor its logins are asked."""
+    path = tmp_path / "some.yaml"
+    path.write_text(
+        "listen_addr: [127.0.0.1:0, 127.0.0.2:0]\nmax_message_size: 1000\nhttps_proxy: http://127.0.0.1:1\nworkers: 2\n"
+        "oauth2_config: {flow: client_credentials, client_id: a, client_secret: b, tenant_id: c}\n"
+    )
+    with RelayProcess(tmp_path, {}, arguments=[word.format(path) for word in order]) as relay:
+        wait_until(
+            lambda: re.search(
+                r"sandbox: listening on 127\.0\.0\.1:\d+, 127\.0\.0\.2:\d", relay.stdout_file.read_text()
+            ),
+            "both addresses in the sandbox's output",
+        )
+        for login in (None, ("anybody", "at all")):
+            with smtplib.SMTP("127.0.0.1", relay.port) as client:
+                assert "size 1000" in client.ehlo()[1].decode().lower()
+                if login is not None:
+                    client.login(*login)
+                assert send(client)[0] == 250
+
+
+def test_a_config_that_the_sandbox_cannot_read(tmp_path: Path) -> None:
+    ended = run_once("sandbox", "--config", tmp_path / "none.yaml")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"{tmp_path / 'none.yaml'}: cannot be read: No such file or directory\n",
+    )
 
 
 def test_config_from_the_environment_and_beside_the_program(lone_program: Path, tmp_path: Path) -> None:

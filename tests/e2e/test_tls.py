@@ -105,6 +105,12 @@ def test_starttls(relay: RelayProcess, upstream: Upstream, pair: Pair, login: Lo
     assert relay.events("tls_started")[-1]["tls"] == "TLSv1.3"
 
 
+def test_the_log_says_where_tls_comes_first(relay: RelayProcess) -> None:
+    host, port = implicit(relay)
+    assert [line["address"] for line in relay.events("listening", tls="implicit")] == [f"{host}:{port}"]
+    assert [line["address"] for line in relay.events("listening", tls=None)] == [f"{relay.host}:{relay.port}"]
+
+
 def test_implicit_tls(relay: RelayProcess, upstream: Upstream, pair: Pair, login: Login) -> None:
     host, port = implicit(relay)
     with smtplib.SMTP_SSL(host, port, context=trusting(pair.cert_file), timeout=PATIENCE_S) as client:

@@ -60,6 +60,7 @@ class Site:
             live,
             Secret(hash_password(password) if password else ""),
             ("relay.example", ""),
+            clock,
             lambda given, _: self.verified.append(given) is None and given == password,
         )
 
@@ -354,9 +355,26 @@ def test_two_relays_in_one_process_do_not_mix(clock: FakeClock) -> None:
 
 def test_health_and_readiness(site: Site) -> None:
     assert site.get("/healthz").status == 200
-    assert site.get("/readyz").status == 503
+    assert site.get("/readyz").status == 503, "Graph was not asked in time"
     site.stats.upstream("graph", 401, 0.1)
     assert site.get("/readyz").status == 200
+
+
+@pytest.mark.parametrize(("status", "answer"), [(401, 200), (0, 503), (503, 503)])
+def test_readiness_waits_for_the_first_look(site: Site, clock: FakeClock, status: int, answer: int) -> None:
+    """And for that alone: whoever asks later gets what is known."""
+    sleep = clock.sleep
+
+    def look_at_last(seconds: float) -> None:
+        sleep(seconds)
+        if len(clock.sleeps) == 3:
+            site.stats.upstream("graph", status, 0.1)
+
+    clock.sleep = look_at_last  # type: ignore[method-assign]
+    assert site.get("/readyz").status == answer
+    assert len(clock.sleeps) == 3
+    assert site.get("/readyz").status == answer
+    assert len(clock.sleeps) == 3
 
 
 # What the sandbox caught

@@ -297,6 +297,15 @@ def test_urls_that_are_given_go_before_the_cloud() -> None:
     assert config.entra.scopes == ("https://graph.microsoft.com/.default",)
 
 
+def test_the_global_scope_of_the_seeds_files_means_the_clouds_own() -> None:
+    """No other cloud has a token for it. A scope that is none of Graph's defaults stays as it is."""
+    text = APP.replace("}", ", scopes: [https://graph.microsoft.com/.default]}")
+    assert read(text).entra.scopes == ("https://graph.microsoft.com/.default",)
+    assert read(f"{text}cloud: usgov\n").entra.scopes == ("https://graph.microsoft.us/.default",)
+    other = APP.replace("}", ", scopes: [https://graph.microsoft.com/Mail.Send]}")
+    assert read(f"{other}cloud: usgov\n").entra.scopes == ("https://graph.microsoft.com/Mail.Send",)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "127.9.9.9", "[::1]:80"])
 def test_graph_without_tls_on_loopback(host: str) -> None:
     assert read(f"{APP}graph_url: http://{host}\n").graph.url == f"http://{host}"
@@ -412,6 +421,14 @@ def test_file_that_does_not_fit(tmp_path: Path, octets: bytes) -> None:
 def test_environment_that_is_not_utf8() -> None:
     assert faults(f"{APP}fallback_smtp_pass: {{env: X}}\n", X="S3CRET\udcff") == [
         "config.yaml:2: fallback_smtp_pass: holds a line end or another control character"
+    ]
+
+
+def test_a_tab_may_be_a_part_of_a_secret_alone() -> None:
+    config = read(f'{APP}fallback_smtp_pass: "S3\tCRET"\n')
+    assert config.access.fallback_password == Secret("S3\tCRET")
+    assert faults(f'{APP}fallback_smtp_user: "C:\\temp"\n') == [
+        "config.yaml:2: fallback_smtp_user: holds a line end or another control character"
     ]
 
 

@@ -38,8 +38,8 @@ def short(long: str) -> str:
 
 
 @pytest.mark.parametrize("delimiter", ["@", ":", "|"])
-@pytest.mark.parametrize("tenant", [TENANT, TENANT.upper(), short(TENANT)])
-@pytest.mark.parametrize("client", [CLIENT, CLIENT.upper(), short(CLIENT)])
+@pytest.mark.parametrize("tenant", [TENANT, TENANT.upper(), short(TENANT), f"{short(TENANT)}=="])
+@pytest.mark.parametrize("client", [CLIENT, CLIENT.upper(), short(CLIENT), f"{short(CLIENT)}=="])
 @pytest.mark.parametrize("suffix", ["", ".", ".example.com", ".a@b:c|d"])
 def test_a_client_login(delimiter: str, tenant: str, client: str, suffix: str) -> None:
     assert parse_client_login(f"{tenant}{delimiter}{client}{suffix}") == IDS
@@ -65,7 +65,8 @@ def test_a_client_login(delimiter: str, tenant: str, client: str, suffix: str) -
         f"{TENANT[:-1]}@{CLIENT}",
         f"{TENANT[:-1]}g@{CLIENT}",
         f"{short(TENANT)}=@{CLIENT}",
-        f"{short(TENANT)}==@{CLIENT}",
+        f"{short(TENANT)}===@{CLIENT}",
+        f"{TENANT}==@{CLIENT}",
         f"{short(TENANT)[:-1]}+@{CLIENT}",
         f"{short(TENANT)}x@{CLIENT}",
         f"{TENANT}@{CLIENT}.a\nb",
