@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
 _SKEW = timedelta(minutes=2)  # between Microsoft's clock and ours
+_RECIPIENTS = ("toRecipients", "ccRecipients", "bccRecipients")
 _LONGEST_ID = 500  # characters; it has to fit into a URL
 _MOST_ITEMS = "50"
 
@@ -40,10 +41,13 @@ class SentCopy:
     not_before: datetime  # when it was handed in
 
     def is_one(self, item: dict[str, Any]) -> bool:
-        """Whether an item of Sent Items is this message."""
+        """Whether an item that was found is this message; what it does not show is no objection."""
+        if item.get("internetMessageId", self.internet_message_id) != self.internet_message_id:
+            return False
         try:
-            sent_at = datetime.fromisoformat(item["sentDateTime"])
-            return sent_at + _SKEW >= self.not_before and frozenset(_addresses(item)) == self.recipients
+            if "sentDateTime" in item and datetime.fromisoformat(item["sentDateTime"]) + _SKEW < self.not_before:
+                return False
+            return item.keys().isdisjoint(_RECIPIENTS) or frozenset(_addresses(item)) == self.recipients
         except (KeyError, TypeError, ValueError, AttributeError):
             return False
 
@@ -111,6 +115,6 @@ class SentItems:
 
 
 def _addresses(item: dict[str, Any]) -> Iterator[str]:
-    for kind in ("toRecipients", "ccRecipients", "bccRecipients"):
+    for kind in _RECIPIENTS:
         for recipient in item.get(kind) or ():
             yield recipient["emailAddress"]["address"].casefold()
