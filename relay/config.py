@@ -239,7 +239,7 @@ class UserConfig:
         "Made by graph-smtp-relay hash-password.", required=True)
     mailbox: str = _key("mailbox", "mailbox", "", "Mailbox that sends for this user.", required=True)
     allowed_from: tuple[str, ...] = _key("allowed_from", "texts", (),
-        "Senders allowed: addresses or *@domain; empty means any.")
+        "Senders allowed: addresses, in which * is any text, such as *@example.com; empty means any.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,9 +248,9 @@ class ClientConfig:
         "Addresses of these devices.", required=True)
     mailbox: str = _key("mailbox", "mailbox", "", "Mailbox that sends for them.")
     allowed_from: tuple[str, ...] = _key("allowed_from", "texts", (),
-        "Senders allowed: addresses or *@domain; empty means any.")
+        "Senders allowed: addresses, in which * is any text, such as *@example.com; empty means any.")
     allowed_recipients: tuple[str, ...] = _key("allowed_recipients", "texts", (),
-        "Recipients allowed: addresses or *@domain; empty means any.")
+        "Recipients allowed: addresses, in which * is any text; empty means any.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

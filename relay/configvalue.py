@@ -282,7 +282,7 @@ def mailbox(text: str) -> str:
 
 
 def address_pattern(text: str) -> str:
-    """local-part@domain, or *@domain for all of a domain. Anything else would never match, and say nothing of it."""
+    """local-part@domain, with a * for any text in either. Anything else would never match, and say nothing of it."""
     try:
         return mailbox(f"x{text[1:]}" if text.startswith("*@") else text) and text
     except BadValue:

@@ -38,7 +38,7 @@ class Identity:
     """A client that may send.
 
     user: the name in the log. mailbox: the one that sends; empty: that of the From address. login: what Entra ID is
-    asked with. allowed_from, allowed_recipients: addresses or *@domain; empty allows any.
+    asked with. allowed_from, allowed_recipients: addresses, in which * is any text; empty allows any.
     """
 
     user: str
@@ -50,17 +50,25 @@ class Identity:
 
 
 def is_allowed(address: str, patterns: tuple[str, ...]) -> bool:
-    """Whether an address is one of the patterns, which are addresses or *@domain; no patterns allow any.
+    """Whether an address is one of the patterns: addresses, in which * is any text; no patterns allow any.
 
-    Case does not count, and an IDN domain may stand in either form on either side.
+    Case does not count, and an IDN domain may stand in either form on either side. No * reaches over the @.
     """
     wanted = _comparable(address)
-    return not patterns or any(pattern in (wanted, ("*", wanted[1])) for pattern in map(_comparable, patterns))
+    return not patterns or any(all(map(_matches, wanted, _comparable(pattern))) for pattern in patterns)
 
 
 def _comparable(address: str) -> tuple[str, str]:
     local, _, domain = address.rpartition("@")
+    if "*" in domain:  # a pattern: what stands beside a * is no IDN
+        return local.casefold(), ".".join(map(comparable_domain, domain.split(".")))
     return local.casefold(), comparable_domain(domain)
+
+
+def _matches(text: str, pattern: str) -> bool:
+    if "*" not in pattern:
+        return text == pattern
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 
 _UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}|[A-Za-z0-9_-]{22}(?:==)?"

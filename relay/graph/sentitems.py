@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
 _SKEW = timedelta(minutes=2)  # between Microsoft's clock and ours
+_RECIPIENTS = ("toRecipients", "ccRecipients", "bccRecipients")
 _LONGEST_ID = 500  # characters; it has to fit into a URL
 _MOST_ITEMS = "50"
 
@@ -41,11 +42,15 @@ class SentCopy:
     not_after: datetime  # by when it had to be sent
 
     def is_one(self, item: dict[str, Any]) -> bool:
-        """Whether an item of Sent Items is this message."""
+        """Whether an item that was found is this message; what it does not show is no objection."""
+        if item.get("internetMessageId", self.internet_message_id) != self.internet_message_id:
+            return False
         try:
-            sent_at = datetime.fromisoformat(item["sentDateTime"])
-            in_time = self.not_before - _SKEW <= sent_at <= self.not_after + _SKEW
-            return in_time and frozenset(_addresses(item)) == self.recipients
+            if "sentDateTime" in item:
+                sent_at = datetime.fromisoformat(item["sentDateTime"])
+                if not self.not_before - _SKEW <= sent_at <= self.not_after + _SKEW:
+                    return False
+            return item.keys().isdisjoint(_RECIPIENTS) or frozenset(_addresses(item)) == self.recipients
         except (KeyError, TypeError, ValueError, AttributeError):
             return False
 
@@ -115,6 +120,6 @@ class SentItems:
 
 
 def _addresses(item: dict[str, Any]) -> Iterator[str]:
-    for kind in ("toRecipients", "ccRecipients", "bccRecipients"):
+    for kind in _RECIPIENTS:
         for recipient in item.get(kind) or ():
             yield recipient["emailAddress"]["address"].casefold()

@@ -19,7 +19,8 @@ from relay.message.charset import decode_text, find_codec
 
 _EOL = rb"(?:\r{0,2}\n|\r)"  # CR CR LF comes from a line end converted twice
 _LINE_END = re.compile(_EOL)
-_LINE_ENDS = re.compile(_EOL + rb"++")
+# Always matches. An indent counts where the second line has none: else the whole header would be one folded field.
+_BEFORE_HEADER = re.compile(rb"(?:\xef\xbb\xbf)?(?:(?:" + _EOL + rb")++|[ \t]++(?=[^\r\n]*+(?>" + _EOL + rb")[^ \t]))?")
 _LINE = re.compile(rb"([^\r\n]*+)(?:" + _EOL + rb"|\Z)")
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+)(?:" + _EOL + rb"[ \t][^\r\n]*+)*+)(?:" + _EOL + rb"|\Z)")
 _FOLD = re.compile(_EOL + rb"[ \t]?")
@@ -60,7 +61,8 @@ def split_fields(octets: View, start: int = 0, end: int | None = None, *, is_mes
     A first line that is no header field means that there is no header and all is body (copiers do this); so does a
     "header" of unusual names without the blank line behind it. A line without a colon is taken as the rest of the
     field above when a usual field follows it; else the body starts there (the blank line was forgotten).
-    is_message: skip an mbox "From " line and blank lines before a usual field; in a part these are content.
+    is_message: skip an mbox "From " line, and blank lines, a byte order mark or an indent before a usual field, as
+    scripts send them that read a message from a file; in a part these are content.
     """
     end = len(octets) if end is None else end
     at = _skip_to_header(octets, start, end) if is_message else start
@@ -86,8 +88,8 @@ def split_fields(octets: View, start: int = 0, end: int | None = None, *, is_mes
 
 
 def _skip_to_header(octets: View, start: int, end: int) -> int:
-    blank = _LINE_ENDS.match(octets, start, end)
-    at = blank.end() if blank else start
+    before = _BEFORE_HEADER.match(octets, start, end)
+    at = before.end() if before else start
     if mbox := _MBOX_LINE.match(octets, at, end):
         return mbox.end()
     return at if _USUAL_FIELD.match(octets, at, end) else start

@@ -505,7 +505,9 @@ CLIENTS = "allow_anonymous: true\nclients: [{network: 10.0.0.0/8, allowed_recipi
 APP_FLOW = APP.replace("{client_id", "{flow: client_credentials, client_id")
 
 
-@pytest.mark.parametrize("pattern", ["a@example.com", "*@example.com", "O'Neil+x@sub.example.com", "*@bücher.example"])
+@pytest.mark.parametrize(
+    "pattern", ["a@example.com", "*@example.com", "scan*@*.example.com", "O'Neil+x@sub.example.com", "*@bücher.example"]
+)
 def test_patterns(pattern: str) -> None:
     config = read(APP_FLOW + CLIENTS % pattern.replace("'", "''"))
     assert config.accounts.clients[0].allowed_recipients == (pattern,)

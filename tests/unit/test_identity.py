@@ -108,6 +108,14 @@ def test_any_text_is_a_client_login_or_none(user: str) -> None:
         ("ä@bücher.example", "Ä@xn--bcher-kva.example", True),
         ("*@example.com", "*@example.com", True),
         ("a@example.com", "*@example.com", False),
+        ("scan-*@example.com", "Scan-2@example.com", True),
+        ("scan-*@example.com", "rescan-2@example.com", False),
+        ("*.scan@example.com", "b.2.scan@example.com", True),
+        ("*@*.example.com", "b@sub.Example.com", True),
+        ("*@*.example.com", "b@example.com", False),
+        ("*@*.example.com", "b@evilexample.com", False),
+        ("*@*.bücher.example", "a@sub.xn--bcher-kva.example", True),
+        ("a@*.example", "a@x.example@evil.test", False),
     ],
 )
 def test_is_allowed(pattern: str, address: str, allowed: bool) -> None:
