@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from relay import __version__
 from relay.spool import pack, unpack
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _NICE = 3  # small mail goes first where there is not processor enough for both
 _PATIENCE_S = 120.0  # for one piece of work; 150 MB take some seconds
 _MOST_FILES = 253  # SCM_MAX_FD
 _LENGTH_OCTETS = 8
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from relay.sideprocess import serve; serve()"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from relay.sideprocess import serve; serve({version!r})"
 
 
 class SideProcess:
@@ -85,17 +86,17 @@ class SideProcess:
     def _start(self) -> socket.socket:
         """With our path, but without what site makes of it at each start: it needs a few modules alone."""
         ours, theirs = socket.socketpair()
-        program = _PROGRAM.format(path=[str(Path(__file__).parents[1]), *sys.path])
+        program = _PROGRAM.format(path=[str(Path(__file__).parents[1]), *sys.path], version=__version__)
         with theirs:
             try:
                 self._pid = os.posix_spawn(
                     sys.executable,
                     [sys.executable, "-I", "-S", "-c", program, _NAME],
                     os.environ,
-                    file_actions=(
+                    file_actions=(  # first what may be number 0 or 1: whoever started us may have closed those
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHANNEL),
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHANNEL),
                     ),
                     setsigmask=(),
                 )
@@ -112,13 +113,20 @@ class SideProcess:
             return
         self._channel.close()
         self._channel = None
-        with suppress(ProcessLookupError, ChildProcessError):  # it has ended, and somebody has noticed
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        with suppress(ChildProcessError):  # somebody has waited for it, and its number may be another's by now
+            if os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
 
 
-def serve() -> None:
-    """What the process does, until the other end of the channel is closed."""
+def serve(version: str) -> None:
+    """What the process does, until the other end of the channel is closed.
+
+    version: of the program that started it. After an upgrade that is not the one that was read for this process until
+    the service is started anew, and a message may look different in the two.
+    """
+    if version != __version__:
+        return
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the whole group, and we may be needed
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):  # not everybody may
@@ -128,13 +136,16 @@ def serve() -> None:
     while True:
         try:
             work = _hear(channel)
-        except EOFError:
+        except (EOFError, OSError):  # a reset, where it was closed over an answer
             return
         try:
             answer = (True, work())
         except Exception as fault:  # raised where it was asked for
             answer = (False, fault)
-        _tell(channel, answer)
+        try:
+            _tell(channel, answer)
+        except OSError:  # nobody hears it any more, or a thread has to do it
+            return
         del work, answer  # and with them their files
 
 
@@ -152,13 +163,18 @@ def _tell(channel: socket.socket, thing: object) -> None:
 
 def _hear(channel: socket.socket) -> Any:
     """Raises EOFError when the other end is closed, OSError."""
-    head, descriptors, _, _ = socket.recv_fds(channel, _LENGTH_OCTETS, _MOST_FILES, socket.MSG_CMSG_CLOEXEC)
+    head, descriptors, flags, _ = socket.recv_fds(channel, _LENGTH_OCTETS, _MOST_FILES, socket.MSG_CMSG_CLOEXEC)
     octets = bytearray(int.from_bytes(head, "big"))
     left = memoryview(octets)
     while left and (got := channel.recv_into(left)):
         left = left[got:]
+    fault = ""
     if len(head) < _LENGTH_OCTETS or left:
+        fault = "the other end is closed"
+    elif flags & socket.MSG_CTRUNC:
+        fault = "files got lost on the way: too many are open, raise LimitNOFILE"
+    if fault:
         for descriptor in descriptors:
             os.close(descriptor)
-        raise EOFError("the other end is closed")
+        raise EOFError(fault)
     return unpack(octets, descriptors)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import base64
 import os
+import resource
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from relay import sideprocess
+from relay import __version__, sideprocess
 from relay.message.model import MessageError
 from relay.message.parse import read
 from relay.sideprocess import SideProcess
@@ -176,3 +179,76 @@ def test_signals_to_the_group_do_not_end_it(side: SideProcess, here: Here) -> No
     assert side.run(partial(sum, (1, 2))) == 3
     assert children() == {pid}
     assert here.count == 0
+
+
+def test_other_version_on_the_disk(side: SideProcess, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sideprocess, "__version__", "before the upgrade")
+    assert side.run(reading(content(TEXT)))[1].body.content.startswith("Text")
+    assert here.count == 1
+
+
+def test_no_descriptors_left(side: SideProcess, here: Here) -> None:
+    large = reading(content(TEXT, pdf(b"a.pdf", FILE), pdf(b"b.pdf", FILE)))
+    side.run(large)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(highest)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        side.run(partial(sum, (1, 2)))
+        assert here.count == 0
+        assert len(side.run(large)[1].attachments) == 2, "what the thread finds no file for stays in memory"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+    assert here.count == 1
+    assert len(side.run(large)[1].attachments) == 2
+    assert here.count == 1
+
+
+CLOSED = """
+import os, sys
+from functools import partial
+from relay.sideprocess import SideProcess
+os.close(0)
+os.close(1)
+side = SideProcess(lambda work: "in a thread")
+print(side.run(partial(sum, (1, 2))), file=sys.stderr)
+side.close()
+"""
+
+
+def test_standard_input_and_output_are_closed() -> None:
+    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.stderr, done.returncode) == ("3\n", 0)
+
+
+def test_number_that_is_another_process_by_now(side: SideProcess) -> None:
+    side.run(partial(sum, (1, 2)))
+    [pid] = children()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    killed: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "kill", lambda number, _: killed.append(number))
+        side.close()
+    assert killed == []
+
+
+def test_nobody_hears_the_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    """It ends, and writes nothing to the log."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        sideprocess._tell(ours, reading(content(pdf(b"x.pdf", FILE))))
+        ours.close()
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-c", f"from relay.sideprocess import serve; serve({__version__!r})"],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
+        )
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert capfd.readouterr().err == ""
