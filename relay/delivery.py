@@ -32,6 +32,7 @@ from relay.spool import Octets, Spooled
 
 T = TypeVar("T")
 _LARGE_BYTES = 262_144  # some 5 ms of parsing
+_ATTACHMENT_BYTES = 512  # as long as so many octets it takes to write what goes before one
 Doing = Callable[[Callable[[], Any]], Any]
 _NO_DRAFT = "Graph refused the message for its size, and for a reason of its own the draft that was tried instead"
 _CONTENT_TYPES: dict[str, str] = {"json": "application/json", "mime": "text/plain"}
@@ -230,7 +231,8 @@ class Delivery:
         if form == "json":
             save = self._config.save_to_sent
             content, account.not_carried = self._aside(
-                len(mail.message.body.content),  # attachments are written while they are sent
+                # Attachments are written while they are sent, but for their names.
+                len(mail.message.body.content) + _ATTACHMENT_BYTES * len(mail.message.attachments),
                 lambda: send_mail_json(mail.message, mail.recipients, mail.from_, save_to_sent=save),
             )
             return content

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from email import message_from_bytes, policy
+from typing import Any
 
 import pytest
 
@@ -320,3 +322,33 @@ def test_allowed_from_lets_the_mailbox_itself_stand_where_no_from_was() -> None:
     """MAIL FROM:<> and no From field: there is nobody else as whom the client could write."""
     captured, _ = deliver(b"Subject: x\r\n\r\n", reverse_path="", allowed_from=["*@example.org"])
     assert captured.sender == MAILBOX
+
+
+def test_many_attachments_are_written_in_a_thread() -> None:
+    """What goes before each of them is written at once, and thousands would stop everybody else."""
+    counts = []
+    for number in (1, 1000):
+        mailer, clock, config, threads = DenyingMailer(), FakeClock(), GraphConfig(), Aside()
+        delivery = Delivery(mailer, no_large_mail(config, clock), config, clock, threads)  # type: ignore[arg-type]
+        part = b"--b\r\nContent-Type: image/gif; name=x\r\n\r\nGIF8\r\n"
+        with pytest.raises(SendAsDenied):
+            delivery.deliver(
+                Envelope("M1", MAILBOX, ("a@example.com",)),
+                b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * number + b"--b--\r\n",
+                Identity("scanner", MAILBOX, LOGIN),
+                Deadline(clock, 60),
+                Account(),
+            )
+        counts.append(threads.count)
+    assert counts == [0, 1]
+
+
+class Aside:
+    """Does the work, and counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, work: Callable[[], Any]) -> Any:
+        self.count += 1
+        return work()
