@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -32,7 +31,7 @@ Work = Callable[[], T]
 _CHANNEL = 3  # its end of the socket, in the process
 _NAME = "graph-smtp-relay: large mail"  # for whoever lists processes
 _NICE = 3  # small mail goes first where there is not processor enough for both
-_PATIENCE_S = 120.0  # for one piece of work; 150 MB take some seconds
+_PATIENCE_S = 60.0  # for one piece of work; 150 MB take some seconds, and submit_timeout goes on meanwhile
 _MOST_FILES = 253  # SCM_MAX_FD
 _LENGTH_OCTETS = 8
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from relay.sideprocess import serve; serve({version!r})"
@@ -56,7 +55,7 @@ class SideProcess:
                 channel = self._channel or self._start()
                 _tell(channel, work)
                 done, value = _hear(channel)
-            except (OSError, EOFError, pickle.PickleError) as fault:
+            except Exception as fault:  # whatever went wrong on the way there and back, the message is still here
                 self._end()
                 reason = f"the process for large mail ended or cannot be started ({fault}); a thread does its work"
                 log.warning("side_process_lost", extra={"reason": reason})
