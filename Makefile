@@ -7,6 +7,7 @@ CONSTRAINTS ?=
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 4
 FUZZ_SECONDS ?= 60
+FUZZ_ENTRIES ?= auth bdat commands framing proxy session
 
 .PHONY: help run test lint format types check cover bench chaos fuzz docs site clean
 .PHONY: deb lintian lifecycle test-debian12 test-debian13
@@ -49,11 +50,14 @@ bench: $(VENV)/developed ## measure speed and memory (some ten minutes; needs ng
 	@mkdir -p build
 	$(BIN)/python tests/bench/bench.py --json build/bench.json --chart build/bench.svg $(BENCH_ARGS)
 
-fuzz: $(VENV)/developed ## feed random octets to the SMTP side for FUZZ_SECONDS
+fuzz: $(VENV)/developed ## feed random octets to the SMTP side, for FUZZ_SECONDS in all
 	$(BIN)/python -m pip install --quiet atheris || true
-	@mkdir -p build/fuzz
-	$(BIN)/python tests/fuzz/fuzz.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -print_final_stats=1 \
-		-artifact_prefix=build/ build/fuzz tests/fuzz/corpus
+	for entry in $(FUZZ_ENTRIES); do \
+		mkdir -p build/fuzz/$$entry; \
+		$(BIN)/python tests/fuzz/fuzz.py $$entry -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZ_ENTRIES)))) \
+			-max_len=256 -timeout=20 -dict=tests/fuzz/smtp.dict -print_final_stats=1 -artifact_prefix=build/fuzz-$$entry- \
+			build/fuzz/$$entry tests/fuzz/corpus/$$entry || exit 1; \
+	done
 
 chaos: $(VENV)/developed ## a thousand messages while everything fails; SEED=… repeats a run, CHAOS_ARGS=--short is for CI
 	$(BIN)/python tests/chaos/chaos.py $(addprefix --seed ,$(SEED)) $(CHAOS_ARGS)

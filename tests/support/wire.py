@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relay.clock import Deadline
+from relay.smtp.backend import SessionSettings
 from relay.smtp.budget import Budget, Reservation
 from relay.smtp.lineio import LineIO
 from relay.smtp.session import Session
@@ -67,10 +68,11 @@ def line_io(
     command_timeout_s: float = 60,
     lifetime_s: float = 300,
     ending: type[Exception] | None = None,
+    bare_lf: bool = False,
 ) -> tuple[LineIO, SegmentSocket]:
     clock = clock or FakeClock()
     sock = SegmentSocket(segments, clock, ending)
-    return LineIO(sock, clock, command_timeout_s, Deadline(clock, lifetime_s)), sock
+    return LineIO(sock, clock, command_timeout_s, Deadline(clock, lifetime_s), bare_lf=bare_lf), sock
 
 
 def room() -> Reservation:
@@ -92,12 +94,19 @@ class Outcome:
         return self.replies, self.contents, self.paths
 
 
-def converse(segments: Sequence[bytes], *, anonymous: bool = False) -> Outcome:
+def converse(
+    segments: Sequence[bytes],
+    *,
+    anonymous: bool = False,
+    settings: SessionSettings = SETTINGS,
+    ending: type[Exception] | None = None,
+) -> Outcome:
     """A whole session over these segments, which ends with them at the latest."""
     backend = MemoryBackend(anonymous=anonymous)
-    io, sock = line_io(segments)
-    Session(io, CLIENT, backend, SETTINGS).run()
+    io, sock = line_io(segments, ending=ending)
+    Session(io, CLIENT, backend, settings).run()
     deliveries: list[Delivery] = backend.deliveries
+    assert len(backend.heard) == len(deliveries), "a message of which the backend does not hear how it ended"
     return Outcome(
         b"".join(sock.sent),
         tuple(delivery.content for delivery in deliveries),
