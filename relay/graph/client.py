@@ -8,10 +8,9 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import requests
@@ -26,8 +25,7 @@ _LEAST_TIMEOUT_S = 0.001  # a deadline may have passed by now, and requests take
 _SLOWEST_UPLOAD_BYTES_S = 100_000  # a slow line gets a second more for each of these
 
 
-@dataclass(frozen=True, slots=True)
-class Bearer:
+class Bearer(NamedTuple):
     """By which right a request is made, and how long it may take. token: None where the URL itself is the right."""
 
     token: Secret | None
@@ -38,8 +36,7 @@ class Bearer:
         return traced if self.token is None else {**traced, "Authorization": f"Bearer {self.token.reveal()}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer that was asked for. content: the decoded JSON, None for none."""
 
     status: int
