@@ -236,20 +236,17 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
     reply_to = addresses("reply-to")
     if first("reply-to") and not reply_to:
         unplaced["reply-to"] = "Reply-To"
-    importance: Importance | None = None
-    if not values.keys().isdisjoint(_IMPORTANCE):
-        importance = _importance(first)
-        if importance is None:
-            unplaced |= {name: name.title() for name in _IMPORTANCE if first(name)}
+    importance, not_understood = _importance(first)
+    unplaced |= {name: name.title() for name in not_understood}
     from_ = _first_addresses(values.get("from", ()))
     if first("from") and not from_:
         parts.warnings.append("the From field holds no address")
-    repeated = [name for name in _ONCE if name in values and len(values[name]) > 1]
+    repeated = [name for name in _ONCE if len(values.get(name, ())) > 1]
     parts.warnings += [f"more than one {name} field: the first is taken" for name in repeated]
     return Message(
         subject=_decoded(values["subject"][0]) if "subject" in values else None,
         from_=from_,
-        sender=next(iter(_first_addresses(values["sender"])), None) if "sender" in values else None,
+        sender=next(iter(_first_addresses(values.get("sender", ()))), None),
         reply_to=reply_to,
         to=addresses("to"),
         cc=addresses("cc"),
@@ -282,12 +279,14 @@ def _first_addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
     return next(filter(None, (parse_address_list(field_text(raw)) for raw in values[:10])), ())
 
 
-def _importance(first: Callable[[str], str]) -> Importance | None:
-    for name, meanings in _IMPORTANCE.items():
+def _importance(first: Callable[[str], str]) -> tuple[Importance | None, list[str]]:
+    """The importance, or None and the names of the fields that were to say it."""
+    stated = [name for name in _IMPORTANCE if first(name)]
+    for name in stated:
         words = first(name).lower().replace("(", " ").split()  # X-Priority: 1 (Highest)
-        if words and words[0] in meanings:
-            return meanings[words[0]]
-    return None
+        if words and words[0] in _IMPORTANCE[name]:
+            return _IMPORTANCE[name][words[0]], []
+    return None, stated
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

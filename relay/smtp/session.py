@@ -65,7 +65,9 @@ class Session:
         self._identity: Identity | None = None
         self._transaction: Transaction | None = None
         self._unanswered: Envelope | None = None  # submitted, and the reply has not left yet
+        self._goes_on = False  # the client has sent a command behind the message: it is there
         self._implicit_tls = implicit_tls
+        self._logs_dialogue = log.isEnabledFor(logging.DEBUG)
         self._in_tls = False
         self._greeted = False
         self._handshaking = False
@@ -139,7 +141,7 @@ class Session:
 
     def write_reply(self, reply: Reply) -> None:
         """The only way out for a reply: counted, logged, and the end of the session where it says so."""
-        if log.isEnabledFor(logging.DEBUG):
+        if self._logs_dialogue:
             log.debug("smtp_reply", extra=self._facts(reply=str(reply)))
         self._io.write(reply.octets)
         if reply.close:
@@ -188,7 +190,7 @@ class Session:
     def _dispatch(self, line: bytes) -> Reply:
         parsed = command.parse(line)
         action = self._verbs.get(parsed.verb)
-        if log.isEnabledFor(logging.DEBUG):
+        if self._logs_dialogue:
             self._log_command(parsed, known=action is not None)
         if action is not None:
             return action(parsed.argument)
@@ -337,11 +339,15 @@ class Session:
     def _hand_over(self, envelope: Envelope) -> None:
         """Send the reply to the message now, and tell the backend whether anybody was there to take it.
 
-        Writing to a connection that the client has closed mostly succeeds, so it is asked for first.
+        Writing to a connection that the client has closed mostly succeeds, so it is asked for first. With a command
+        that is here already, such as a pipelined QUIT, the reply leaves together with the reply to that.
         """
-        heard = not self._io.is_gone()
+        if self._io.has_line() and not self._goes_on and not self._draining:
+            self._goes_on = True
+            return
+        heard = self._goes_on or not self._io.is_gone()
         self._io.flush()
-        self._unanswered = None
+        self._unanswered, self._goes_on = None, False
         self._backend.answered(envelope, self.client, heard=heard)
 
     def _chunk_refusal(self, transaction: Transaction | None, size: int) -> Reply | None:
@@ -439,5 +445,5 @@ class Session:
         log.info("address_refused", extra=self._facts(user=identity.user, reason=f"the address is not in {key}"))
 
     def _note_ignored(self, names: tuple[str, ...]) -> None:
-        if names and log.isEnabledFor(logging.DEBUG):
+        if names and self._logs_dialogue:
             log.debug("parameters_ignored", extra=self._facts(parameters=list(names)))
