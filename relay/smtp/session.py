@@ -8,7 +8,7 @@ the backend's business, given as an argument; nothing here knows Graph. write_re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relay.identity import Client, Identity, is_allowed
 from relay.smtp import auth, command
@@ -67,7 +67,7 @@ class Session:
         self._unanswered: Envelope | None = None  # submitted, and the reply has not left yet
         self._goes_on = False  # the client has sent a command behind the message: it is there
         self._implicit_tls = implicit_tls
-        self._logs_dialogue = log.isEnabledFor(logging.DEBUG)
+        self._logs_dialogue = False
         self._in_tls = False
         self._greeted = False
         self._handshaking = False
@@ -75,25 +75,10 @@ class Session:
         self._draining = False
         self._failed_logins = 0
         self._bad_commands = 0
-        self._verbs: dict[str, Callable[[str], Reply]] = {
-            "EHLO": self._ehlo,
-            "HELO": self._helo,
-            "AUTH": self._auth,
-            "MAIL": self._mail,
-            "RCPT": self._rcpt,
-            "DATA": self._data,
-            "BDAT": self._bdat,
-            "RSET": self._rset,
-            "NOOP": lambda _: replies.OK,
-            "HELP": lambda _: replies.HELP,
-            "VRFY": self._vrfy,
-            "QUIT": self._quit,
-        }
-        if settings.tls is not None:
-            self._verbs["STARTTLS"] = self._starttls
 
     def run(self) -> None:
         """The whole conversation. Any fault ends this session alone, with 421 where it can still be said."""
+        self._logs_dialogue = log.isEnabledFor(logging.DEBUG)
         try:
             if self._implicit_tls:
                 self._start_tls()
@@ -189,11 +174,13 @@ class Session:
 
     def _dispatch(self, line: bytes) -> Reply:
         parsed = command.parse(line)
-        action = self._verbs.get(parsed.verb)
+        action = _ACTIONS.get(parsed.verb)
+        if parsed.verb == "STARTTLS" and self._settings.tls is None:
+            action = None
         if self._logs_dialogue:
             self._log_command(parsed, known=action is not None)
         if action is not None:
-            return action(parsed.argument)
+            return action(self, parsed.argument)
         return replies.NOT_OFFERED if parsed.verb in _NOT_OFFERED else replies.UNKNOWN_COMMAND
 
     # Verbs: each checks first, by raising Reject, and then acts.
@@ -447,3 +434,21 @@ class Session:
     def _note_ignored(self, names: tuple[str, ...]) -> None:
         if names and self._logs_dialogue:
             log.debug("parameters_ignored", extra=self._facts(parameters=list(names)))
+
+
+# One for all sessions: bound methods that a session holds keep it in memory until the next collection of garbage.
+_ACTIONS: Mapping[str, Callable[[Session, str], Reply]] = {
+    "EHLO": Session._ehlo,
+    "HELO": Session._helo,
+    "STARTTLS": Session._starttls,
+    "AUTH": Session._auth,
+    "MAIL": Session._mail,
+    "RCPT": Session._rcpt,
+    "DATA": Session._data,
+    "BDAT": Session._bdat,
+    "RSET": Session._rset,
+    "NOOP": lambda session, _: replies.OK,
+    "HELP": lambda session, _: replies.HELP,
+    "VRFY": Session._vrfy,
+    "QUIT": Session._quit,
+}
