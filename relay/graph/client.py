@@ -56,7 +56,6 @@ class GraphClient:
     ) -> None:
         """guard: bounds a call as a whole, raising TimeoutError, since HTTP timeouts count for each read anew."""
         self._session = session
-        self._headers = dict(session.headers)
         self._url = url
         self._guard = guard
 
@@ -127,7 +126,7 @@ class GraphClient:
         """
         request = requests.PreparedRequest()
         request.method, request.url = method, url
-        request.headers = {**self._headers, **headers}  # type: ignore[assignment]  # nobody looks one up
+        request.headers = {**self._session.headers, **headers}  # type: ignore[assignment]  # nobody looks one up
         if len(body):
             request.body = body  # type: ignore[assignment]  # http.client takes an iterable of octets
         if len(body) or method == "POST":
