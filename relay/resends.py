@@ -85,7 +85,7 @@ class _Sending:
         if not self.settled:
             self.awaited = self.awaited or threading.Event()
             self.awaited.wait(patience_s)
-        return self.settled
+        return self.settled  # perhaps just now, before we were woken: nobody else would remember it
 
 
 class Elsewhere(Protocol):
@@ -168,9 +168,7 @@ class Resends:
     def _outcome(self, earlier: _Sending, deadline: Deadline) -> Earlier | None:
         """What has become of it, once that is known; None where it was not delivered. Raises StillOnItsWay."""
         try:
-            if not earlier.wait_until_settled(
-                deadline.remaining()
-            ):  # nor just now, before we were woken: nobody else would remember it
+            if not earlier.wait_until_settled(deadline.remaining()):
                 raise StillOnItsWay
         except BaseException:  # raised on; the greenlet may be killed while it waits
             self._give_back(earlier)
