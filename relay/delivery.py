@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from relay.clock import Clock, Deadline
 from relay.config import GraphConfig
@@ -51,8 +51,7 @@ class Account:
     rewritten_from: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mail:
+class _Mail(NamedTuple):
     """One message on its way. content: as it came, but for its line ends; message: what it says, or is to say now.
 
     stamp: unique, for its Message-ID where it brings none. in_doubt_since: it came before then, and may have gone.
@@ -126,8 +125,7 @@ class Delivery:
             failure.attempts += denied.attempts
             failure.possible_duplicate |= denied.possible_duplicate
             raise
-        return dataclasses.replace(
-            receipt,
+        return receipt._replace(
             attempts=receipt.attempts + denied.attempts,
             possible_duplicate=receipt.possible_duplicate or denied.possible_duplicate,
         )
@@ -147,7 +145,7 @@ class Delivery:
         stamp = earlier.message_id if earlier else envelope.message_id
         if not message.message_id:  # by it the message is found again; the same for all tries
             domain = account.mailbox.rpartition("@")[2]
-            message = dataclasses.replace(message, message_id=f"<{stamp}@{domain}>")
+            message = message._replace(message_id=f"<{stamp}@{domain}>")
         return _Mail(
             envelope.message_id,
             stamp,
@@ -171,7 +169,7 @@ class Delivery:
         message, from_ = put_mailbox_in_from(mail.message, mail.from_, mail.mailbox)
         if from_ != mail.from_:
             account.rewritten_from = mail.from_.addr
-        return dataclasses.replace(mail, message=message, from_=from_)
+        return mail._replace(message=message, from_=from_)
 
     def _send(self, mail: _Mail, deadline: Deadline, account: Account) -> Receipt:
         choice = choose_form(mail.message, self._config.format, save_to_sent=self._config.save_to_sent)
@@ -207,7 +205,7 @@ class Delivery:
             told.attempts = failure.attempts
             raise told from None
         self._large.lower_limit(len(content), mail.message_id)
-        return dataclasses.replace(receipt, attempts=receipt.attempts + attempts)
+        return receipt._replace(attempts=receipt.attempts + attempts)
 
     def _copy(self, mail: _Mail, deadline: Deadline) -> SentCopy:
         """By what the copy in Sent Items is known."""

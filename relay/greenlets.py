@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -21,11 +20,9 @@ __all__ = ["Event", "Threads", "fork", "guard", "let_others_run", "on_signal", "
 _THREADS = 2  # for parsing large messages: they share one interpreter, more would only take turns
 
 
-@contextmanager
-def guard(seconds: float) -> Iterator[None]:
-    """Bounds a whole upstream call: HTTP timeouts count for each read anew. Raises TimeoutError."""
-    with gevent.Timeout(max(seconds, 0.001), TimeoutError("upstream call took too long")):
-        yield
+def guard(seconds: float) -> gevent.Timeout:
+    """Bounds a whole upstream call inside of `with`: HTTP timeouts count for each read anew. Raises TimeoutError."""
+    return gevent.Timeout(max(seconds, 0.001), TimeoutError("upstream call took too long"))
 
 
 def verify_in_thread(password: str, encoded: str) -> bool:

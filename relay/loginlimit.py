@@ -51,7 +51,6 @@ class LoginLimit:
 
 def key_of(address: str) -> str:
     """What is counted together: one IPv4 address, or one customer's IPv6 network."""
-    ip = ipaddress.ip_address(address)
-    if ip.version == 4:
+    if ":" not in address:
         return address
-    return str(ipaddress.ip_network((int(ip), _IPV6_CUSTOMER), strict=False))
+    return str(ipaddress.ip_network((int(ipaddress.IPv6Address(address)), _IPV6_CUSTOMER), strict=False))

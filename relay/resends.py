@@ -14,7 +14,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from relay.clock import Clock, Deadline
@@ -63,7 +63,8 @@ class _Sending:
     message_id: str
     digest: bytes
     gone: Callable[[], bool] | None
-    settled: threading.Event = field(default_factory=threading.Event)
+    settled: bool = False
+    awaited: threading.Event | None = None  # made by whoever waits for it to be settled
     repeats: Earlier | None = None
     until: float = 0.0
 
@@ -71,7 +72,20 @@ class _Sending:
         """Whether its client would send it again: gone while it is on its way, or gone without the 250."""
         if self.gone is None:
             return now < self.until
-        return not self.settled.is_set() and self.gone()
+        return not self.settled and self.gone()
+
+    def settle(self) -> None:
+        """What has become of it is known; whoever waits for that goes on."""
+        self.settled = True
+        if self.awaited is not None:
+            self.awaited.set()
+
+    def wait_until_settled(self, patience_s: float) -> bool:
+        """False when that takes longer."""
+        if not self.settled:
+            self.awaited = self.awaited or threading.Event()
+            self.awaited.wait(patience_s)
+        return self.settled  # perhaps just now, before we were woken: nobody else would remember it
 
 
 class Elsewhere(Protocol):
@@ -154,8 +168,7 @@ class Resends:
     def _outcome(self, earlier: _Sending, deadline: Deadline) -> Earlier | None:
         """What has become of it, once that is known; None where it was not delivered. Raises StillOnItsWay."""
         try:
-            earlier.settled.wait(deadline.remaining())
-            if not earlier.settled.is_set():  # nor just now, before we were woken: nobody else would remember it
+            if not earlier.wait_until_settled(deadline.remaining()):
                 raise StillOnItsWay
         except BaseException:  # raised on; the greenlet may be killed while it waits
             self._give_back(earlier)
@@ -175,7 +188,7 @@ class Resends:
             sending.repeats = Earlier(first_id)
         else:
             sending.repeats = None if in_doubt_since is None else Earlier(first_id, in_doubt_since)
-        sending.settled.set()
+        sending.settle()
 
     def answered(self, message_id: str, *, heard: bool) -> bool:
         """The connection's last word on it. True: delivered, and its client went without knowing."""

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from relay.clock import Clock
 
@@ -31,8 +31,7 @@ _FRESH_S = 900.0  # for how long a problem that needs an administrator counts fo
 _MOST_COUNTED = 200  # kinds of one counter; replies and codes come from tables, HTTP statuses need not
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRecord:
+class MessageRecord(NamedTuple):
     """One message that was answered. recipients: how many; the first of them by address too."""
 
     at: datetime
@@ -160,31 +159,31 @@ class Stats:
 
     # What happened
 
-    def message(self, result: Result, facts: Mapping[str, object], forward_paths: tuple[str, ...] = ()) -> None:
+    def message(self, result: Result, facts: Mapping[str, Any], forward_paths: tuple[str, ...] = ()) -> None:
         """One message was answered. facts: those of its log line."""
-        size_bytes = _number(facts, "size_bytes")
-        reply = _text(facts, "reply")
+        told = facts.get
+        size_bytes, reply = told("size_bytes", 0), told("reply", "")
         self.messages.append(
             MessageRecord(
                 at=self._clock.now(),
                 result=result,
-                message_id=_text(facts, "message_id"),
-                session=_text(facts, "session"),
-                client=_text(facts, "client"),
-                user=_text(facts, "user"),
-                mailbox=_text(facts, "mailbox"),
-                sender=_text(facts, "sender"),
-                recipients=int(_number(facts, "recipients")),
+                message_id=told("message_id", ""),
+                session=told("session", ""),
+                client=told("client", ""),
+                user=told("user", ""),
+                mailbox=told("mailbox", ""),
+                sender=told("sender", ""),
+                recipients=told("recipients", 0),
                 first_recipients=forward_paths[:SHOWN_RECIPIENTS],
-                size_bytes=int(size_bytes),
-                form=_text(facts, "form"),
-                attempts=int(_number(facts, "attempts")),
-                duration_ms=_number(facts, "duration_ms"),
+                size_bytes=size_bytes,
+                form=told("form") or "",
+                attempts=told("attempts", 0),
+                duration_ms=told("duration_ms", 0.0),
                 reply=reply,
-                reason=_text(facts, "reason"),
+                reason=told("reason", ""),
             )
         )
-        self.services["graph"].waited_s += float(str(facts.get("waited_ms") or 0)) / 1000
+        self.services["graph"].waited_s += (told("waited_ms") or 0.0) / 1000
         self.by_reply[result, reply] += 1
         self.sizes.add(size_bytes)
         self._this_minute().results[result] += 1
@@ -356,11 +355,6 @@ def secret_warning(days: int) -> str:
     soon = {0: "ends today", 1: "ends tomorrow"}
     when = soon.get(days, f"ends in {days} days") if days >= 0 else "has ended"
     return f"the client secret {when}; make a new one in Entra ID, put it into client_secret, and renew secret_expires"
-
-
-def _number(facts: Mapping[str, object], name: str) -> float:
-    value = facts.get(name)
-    return value if isinstance(value, int | float) else 0
 
 
 def _text(facts: Mapping[str, object], name: str) -> str:

@@ -35,7 +35,7 @@ class Content:
     pieces: tuple[Piece, ...] = field(repr=False)
 
     def __len__(self) -> int:
-        return sum(len(piece) for piece in self.pieces)
+        return sum(map(len, self.pieces))
 
     def __bytes__(self) -> bytes:
         return b"".join(self)
@@ -60,6 +60,8 @@ class Content:
                     yield encoded(octets)
             elif isinstance(piece, Spooled):
                 yield from piece.pieces(_PIECE)
+            elif 0 < len(piece) <= _PIECE:
+                yield piece
             else:
                 view = memoryview(piece)
                 yield from (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))

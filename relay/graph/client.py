@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import requests
@@ -20,26 +19,25 @@ from relay.credentials import Secret
 from relay.graph.body import Body, Content
 from relay.graph.errors import GraphError, OutcomeUnknown, StepUnclear, Unreachable, from_answer, harmless
 from relay.graph.http import CONNECT_TIMEOUT_S
+from relay.identity import new_uuid
 
 _LEAST_READ_TIMEOUT_S = 60.0
 _LEAST_TIMEOUT_S = 0.001  # a deadline may have passed by now, and requests takes 0 for a mistake
 _SLOWEST_UPLOAD_BYTES_S = 100_000  # a slow line gets a second more for each of these
 
 
-@dataclass(frozen=True, slots=True)
-class Bearer:
+class Bearer(NamedTuple):
     """By which right a request is made, and how long it may take. token: None where the URL itself is the right."""
 
     token: Secret | None
     timeout_s: float
 
     def headers(self) -> dict[str, str]:
-        traced = {"client-request-id": str(uuid.uuid4())}
+        traced = {"client-request-id": new_uuid()}
         return traced if self.token is None else {**traced, "Authorization": f"Bearer {self.token.reveal()}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer that was asked for. content: the decoded JSON, None for none."""
 
     status: int
@@ -80,7 +78,7 @@ class GraphClient:
 
     def url(self, mailbox: str, *path: str, query: Mapping[str, str] | None = None) -> str:
         """An address below /users/{mailbox}; no segment of the path can become two."""
-        segments = "/".join(quote(segment, safe="@") for segment in (mailbox, *path))
+        segments = "/".join([_quoted(segment) for segment in (mailbox, *path)])
         return f"{self._url}/v1.0/users/{segments}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
     def ask(
@@ -134,6 +132,11 @@ class GraphClient:
         if len(body) or method == "POST":
             request.headers["Content-Length"] = str(len(body))
         return request
+
+
+@lru_cache(maxsize=1024)
+def _quoted(segment: str) -> str:
+    return quote(segment, safe="@")
 
 
 def _patience_s(timeout_s: float, octets: int) -> float:

@@ -13,8 +13,7 @@ import io
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -32,8 +31,10 @@ SocketOption = tuple[int, int, int]
 _PIECE = 65536
 _BODY_PATIENCE_S = 10.0  # of an answer; its status is known by then, and decides
 _PLAIN_HEAD = re.compile(
-    rb"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)(?P<fields>(?:\r\n[!-9;-~]+:[^\r\n]*)*)"
+    r"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)(?P<fields>(?:\r\n[!-9;-~]+:[^\r\n]*)*)"
 )
+_FIELD = re.compile(r"\r\n([^:]+):([^\r\n]*)")
+_BLANK = vars(requests.Response())  # its jar of cookies takes longer to make than an answer to read; it stays empty
 
 
 class DirectConnections:
@@ -52,14 +53,18 @@ class DirectConnections:
         url = urlsplit(request.url or "")
         resting = self._resting.setdefault((url.scheme, url.netloc), [])
         sock = _take(resting)
-        if sock is None:
-            with _faults(ConnectTimeout):
-                sock = self._connect(url, connect_timeout_s)
         try:
-            with _faults(ReadTimeout):
-                sock.settimeout(timeout_s)
-                sent = _send(sock, request, url)
-                response, stays = _read(sock, request)
+            if sock is None:
+                sock = self._connect(url, connect_timeout_s)
+        except (OSError, http.client.HTTPException) as fault:
+            raise _as_requests(fault, ConnectTimeout) from None
+        try:
+            sock.settimeout(timeout_s)
+            sent = _send(sock, request, url)
+            response, stays = _read(sock, request)
+        except (OSError, http.client.HTTPException) as fault:
+            sock.close()
+            raise _as_requests(fault, ReadTimeout) from None
         except BaseException:  # raised on; gevent ends greenlets and waits by these too
             sock.close()
             raise
@@ -99,21 +104,17 @@ class DirectConnections:
         return self._context
 
 
-@contextmanager
-def _faults(timeout: type[requests.Timeout]) -> Iterator[None]:
+def _as_requests(fault: Exception, timeout: type[requests.Timeout]) -> Exception:
     """What sockets and http.client raise as requests would have raised it. The texts may quote a header: left out."""
-    try:
-        yield
-    except TimeoutError:
-        raise timeout from None
-    except ssl.SSLCertVerificationError as fault:
-        raise SSLError(fault.verify_message) from None
-    except ssl.SSLError as fault:
+    if isinstance(fault, TimeoutError):
+        return timeout()
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return SSLError(fault.verify_message)
+    if isinstance(fault, ssl.SSLError):
         if "timed out" in str(fault):  # gevent's way to say it of a handshake
-            raise timeout from None
-        raise (SSLError if timeout is ConnectTimeout else requests.ConnectionError)(fault.reason) from None
-    except (OSError, http.client.HTTPException) as fault:
-        raise requests.ConnectionError(type(fault).__name__) from None
+            return timeout()
+        return (SSLError if timeout is ConnectTimeout else requests.ConnectionError)(fault.reason)
+    return requests.ConnectionError(type(fault).__name__)
 
 
 def _take(resting: list[socket.socket]) -> socket.socket | None:
@@ -134,10 +135,12 @@ def _take(resting: list[socket.socket]) -> socket.socket | None:
 def _send(sock: socket.socket, request: requests.PreparedRequest, url: SplitResult) -> bool:
     """Whether all went; where not, an answer may be there already (413). The head leaves with the first piece."""
     target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
-    fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
-    head = f"{request.method} {target} HTTP/1.1\r\nHost: {url.netloc}\r\nAccept-Encoding: identity\r\n{fields}\r\n"
-    if head.count("\n") != len(request.headers) + 4 or head.count("\r") != head.count("\n") or " " in target:
+    lines = [f"{request.method} {target} HTTP/1.1", f"Host: {url.netloc}", "Accept-Encoding: identity"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    text = "".join(lines)
+    if "\r" in text or "\n" in text or " " in target:
         raise ValueError("a header field or the URL cannot be sent")
+    head = "\r\n".join([*lines, "\r\n"])
     body = request.body or b""
     pieces = iter((body.encode() if isinstance(body, str) else body,) if isinstance(body, str | bytes) else body)
     try:
@@ -156,29 +159,28 @@ def _send(sock: socket.socket, request: requests.PreparedRequest, url: SplitResu
 def _read(sock: socket.socket, request: requests.PreparedRequest) -> tuple[requests.Response, bool]:
     """The answer, and whether the connection can take another request."""
     octets = sock.recv(_PIECE)
-    response = requests.Response()
-    response.request, response.url = request, request.url or ""
+    response = requests.Response.__new__(requests.Response)
+    vars(response).update(_BLANK, headers=CaseInsensitiveDict(), request=request, url=request.url or "")
     stays = _take_plain(response, octets) or _take_any(response, octets, sock, request)
-    if "content-type" in response.headers:
-        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
     return response, stays
 
 
 def _take_plain(response: requests.Response, octets: bytes) -> bool:
     """Fill in an answer that came in one piece and says how long it is, as nearly all do; False for any other."""
     head, _, body = octets.partition(b"\r\n\r\n")
-    plain = _PLAIN_HEAD.fullmatch(head)
+    plain = _PLAIN_HEAD.fullmatch(head.decode("latin-1"))
     if plain is None:
         return False
-    fields = [field.partition(b":")[::2] for field in plain["fields"].split(b"\r\n")[1:]]
-    headers = {name.lower(): value.strip() for name, value in fields}
-    if headers.get(b"content-length") != b"%d" % len(body) or b"transfer-encoding" in headers:
+    fields = {name.lower(): value.strip(" \t") for name, value in _FIELD.findall(plain["fields"])}
+    if fields.get("content-length") != str(len(body)) or "transfer-encoding" in fields:
         return False
-    if headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+    if fields.get("connection", "keep-alive").lower() != "keep-alive":
         return False
-    response.status_code, response.reason = int(plain["status"]), plain["reason"].decode("latin-1")
-    response.headers.update((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.items())
-    response.raw = io.BytesIO(body)
+    response.status_code, response.reason = int(plain["status"]), plain["reason"]
+    response.headers.update(fields)
+    vars(response).update(_content=body, _content_consumed=True)  # requests would read it through a generator
+    if body:
+        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
     return True
 
 
@@ -190,7 +192,8 @@ def _take_any(
     try:
         answer.begin()
         response.status_code, response.reason = answer.status, answer.reason
-        response.headers = CaseInsensitiveDict(answer.headers.items())
+        response.headers.update(answer.headers.items())
+        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
         sock.settimeout(min(sock.gettimeout() or _BODY_PATIENCE_S, _BODY_PATIENCE_S))
         try:
             response.raw = io.BytesIO(answer.read())

@@ -105,6 +105,11 @@ class Lanes:
         self._rate = rate
         self._store = store or LocalLanes(clock, concurrency)
 
+    @property
+    def paced(self) -> bool:
+        """Whether pace() is needed before each message."""
+        return self._rate is not None
+
     def pace(self, mailbox: str, deadline: Deadline) -> None:
         """Wait until the mailbox's rate lets its next message go. Raises Congested at once when that is too late."""
         if self._rate is None:
@@ -126,25 +131,34 @@ class Lanes:
         everybody = self._store.all
         with self._store.lane(mailbox.casefold()) as lane:
             with deadline.spending("waited"):
-                self._check(lane, deadline)
-                if not lane.enter(deadline):
-                    raise Congested("too many messages for one mailbox wait for mailbox_concurrency")
+                self._enter(lane, everybody, deadline)
+            began = self._clock.monotonic()
             try:
-                with deadline.spending("waited"):
-                    self._rest(lane, deadline)
-                    if not everybody.enter(deadline):
-                        raise Congested("Graph takes few requests of this app at the moment")
-                try:
-                    with self._learning(mailbox, lane):
-                        yield
-                finally:
-                    everybody.leave()
+                yield
+            except GraphError as failure:
+                self._learn(mailbox, lane, began, failure)
+                raise
             finally:
-                lane.leave()
+                try:
+                    everybody.leave()
+                finally:
+                    lane.leave()
 
     def purge(self) -> None:
         """Forget the mailboxes of which there is nothing to remember; the janitor's task."""
         self._store.purge()
+
+    def _enter(self, lane: Lane, everybody: Gate, deadline: Deadline) -> None:
+        self._check(lane, deadline)
+        if not lane.enter(deadline):
+            raise Congested("too many messages for one mailbox wait for mailbox_concurrency")
+        try:
+            self._rest(lane, deadline)
+            if not everybody.enter(deadline):
+                raise Congested("Graph takes few requests of this app at the moment")
+        except BaseException:  # raised on; the greenlet may be killed while it waits
+            lane.leave()
+            raise
 
     def _check(self, lane: Lane, deadline: Deadline) -> float:
         """Seconds that the mailbox still has to rest. Raises Congested when that is too long to wait for."""
@@ -157,17 +171,11 @@ class Lanes:
         while (rest_s := self._check(lane, deadline)) > 0:  # it may be made longer meanwhile
             self._clock.sleep(rest_s)
 
-    @contextmanager
-    def _learning(self, mailbox: str, lane: Lane) -> Iterator[None]:
-        began = self._clock.monotonic()
-        try:
-            yield
-        except GraphError as failure:
-            if failure.retry_after_s is not None:
-                lane.rest(self._clock.monotonic() + min(failure.retry_after_s, LONGEST_REST_S))
-            if failure.code.lower() in _TOO_MANY_AT_A_TIME:
-                self._slow_down(mailbox, lane, began)
-            raise
+    def _learn(self, mailbox: str, lane: Lane, began: float, failure: GraphError) -> None:
+        if failure.retry_after_s is not None:
+            lane.rest(self._clock.monotonic() + min(failure.retry_after_s, LONGEST_REST_S))
+        if failure.code.lower() in _TOO_MANY_AT_A_TIME:
+            self._slow_down(mailbox, lane, began)
 
     def _slow_down(self, mailbox: str, lane: Lane, began: float) -> None:
         if lane.narrow(began):
@@ -202,16 +210,11 @@ class LocalLanes:
         for lane in self._lanes.values():
             lane.widen(concurrency)
 
-    @contextmanager
-    def lane(self, name: str) -> Iterator[Lane]:
+    def lane(self, name: str) -> _Lane:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes.setdefault(name, _Lane(self._concurrency, 1, self._clock))
-        lane.users += 1
-        try:
-            yield lane
-        finally:
-            lane.users -= 1
+        return lane
 
     def complained(self, name: str) -> bool:
         other, when = self._complained
@@ -239,10 +242,10 @@ class _Waiter:
 
 
 class _Lane:
-    """Some places, and a queue before them."""
+    """Some places, and a queue before them. In use within its `with`."""
 
     def __init__(self, highest: int, least: int, clock: Clock) -> None:
-        self.users = 0
+        self._users = 0
         self._rests_until = 0.0
         self._next_message_at = 0.0
         self._highest = highest
@@ -254,13 +257,20 @@ class _Lane:
         self._narrowed_to = 0  # 0: not at all
         self._narrowed_at = 0.0
 
+    def __enter__(self) -> _Lane:
+        self._users += 1
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._users -= 1
+
     @property
     def rests_until(self) -> float:
         return self._rests_until
 
     def is_idle(self, now: float) -> bool:
         """Whether it may be forgotten."""
-        if self.users or self.places() < self._highest:
+        if self._users or self.places() < self._highest:
             return False
         return max(self._rests_until, self._next_message_at) <= now
 

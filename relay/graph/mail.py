@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay.clock import Clock, Deadline
 from relay.credentials import Secret
@@ -20,8 +20,7 @@ from relay.graph.tries import Errand, Tries
 from relay.identity import Credentials
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """Graph answered 202.
 
     attempts: requests it took, not counting one with a token that Graph refused; for a draft one, and one more for each

@@ -36,16 +36,15 @@ def send_mail_json(
 ) -> tuple[Content, tuple[str, ...]]:
     """The request body of sendMail in UTF-8, and the names of what of the message it leaves out."""
     graph_message, left_out = _graph_message(message, recipients, from_)
-    encoded = _json(graph_message)
-    pieces: list[Piece] = [b'{"message":', encoded]
-    if message.attachments:
-        pieces[1] = encoded[:-1]
-        separator = b',"attachments":['
-        for attachment in message.attachments:
-            pieces += (separator, *attachment_json(attachment).pieces)
-            separator = b","
-        pieces.append(b"]}")
-    pieces.append(b',"saveToSentItems":true}' if save_to_sent else b',"saveToSentItems":false}')
+    encoded = _json({"saveToSentItems": save_to_sent, "message": graph_message})
+    if not message.attachments:
+        return Content((encoded,)), left_out
+    pieces: list[Piece] = [encoded[:-2]]
+    separator = b',"attachments":['
+    for attachment in message.attachments:
+        pieces += (separator, *attachment_json(attachment).pieces)
+        separator = b","
+    pieces.append(b"]}}")
     return Content(tuple(pieces)), left_out
 
 

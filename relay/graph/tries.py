@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -64,7 +63,8 @@ class Tries:
         while True:
             tries += 1
             try:
-                with self._turn(errand):
+                self._pace(errand)
+                with self._lanes.turn(errand.mailbox, errand.deadline):
                     token = self._token(errand)  # here, since the turn may be longer in coming than a token lasts
                     with errand.deadline.spending("graph"):
                         return request(token)
@@ -97,14 +97,11 @@ class Tries:
             failure.possible_duplicate = errand.possible_duplicate
             raise
 
-    @contextmanager
-    def _turn(self, errand: Errand) -> Iterator[None]:
-        if not errand.paced:
+    def _pace(self, errand: Errand) -> None:
+        if self._lanes.paced and not errand.paced:
             with errand.deadline.spending("waited"):
                 self._lanes.pace(errand.mailbox, errand.deadline)
             errand.paced = True
-        with self._lanes.turn(errand.mailbox, errand.deadline):
-            yield
 
 
 def _log_retry(failure: GraphError, errand: Errand, delay: float) -> None:

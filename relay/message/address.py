@@ -83,10 +83,17 @@ def parse_address_list(raw: str) -> tuple[Address, ...]:
     if "?=2C?=" in raw or "?=2c?=" in raw:
         raw = _ENCODED_COMMA.sub(r"\1,", raw)
     raw = raw[:_MAX_LIST]
+    if entry := _PLAIN_ENTRY.fullmatch(raw):  # one address is what most fields have
+        return (_plain_address(entry),)
     found = _ListReader(raw).read()
     if not found and "=?" in raw and "<" in (decoded := decode_words(raw)):  # the address was encoded with the name
         found = _ListReader(decoded).read()
     return tuple(found)
+
+
+def _plain_address(entry: re.Match[str]) -> Address:
+    quoted, phrase, angle, bare = entry.groups()
+    return Address(" ".join(decode_words(quoted or phrase or "").split()), angle or bare)
 
 
 class _ListReader:
@@ -132,8 +139,7 @@ class _ListReader:
         if entry is None:
             skipped = _NO_ADDRESS.match(self._raw, at)
             return skipped.end() if skipped else 0
-        name = decode_words(entry["quoted"] or entry["phrase"] or "")
-        self._found.append(Address(" ".join(name.split()), entry["angle"] or entry["bare"]))
+        self._found.append(_plain_address(entry))
         return entry.end()
 
     def _comment_end(self, at: int) -> int:

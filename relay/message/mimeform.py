@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from typing import NamedTuple
 
 from relay.base64text import encoded
 from relay.message.address import canonical, with_ascii_domain
@@ -36,8 +36,7 @@ _ASCII_ENCODINGS = {"base64", "x-uuencode", "uuencode", "x-uue", "uue"}  # 8-bit
 _BASE64_LINE = re.compile(rb"(?s).{1,76}")
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What a message gets that does not have it. message_id: unique; its domain is the mailbox's, never a host's."""
 
     mailbox: str

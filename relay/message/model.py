@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from relay.spool import Octets
 
@@ -21,16 +21,14 @@ class SenderNotAllowed(ContentError):
     """The From header names somebody as whom this client may not write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """One mailbox (RFC 5322 §3.4). name: decoded display name, may be empty. addr: local-part@domain."""
 
     name: str
     addr: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recipients:
+class Recipients(NamedTuple):
     """The envelope's recipients by where they are shown; nobody stands in two places."""
 
     to: tuple[Address, ...] = ()
@@ -38,8 +36,7 @@ class Recipients:
     bcc: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     kind: Literal["text", "html"]
     content: str
 
@@ -55,8 +52,7 @@ class Attachment:
     content_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """What was sent, decoded. Every str is free of lone surrogates and NUL and can be written as UTF-8."""
 
     subject: str | None = None  # None: no Subject header at all

@@ -226,21 +226,25 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
 
     def addresses(name: str) -> tuple[Address, ...]:
         """Of all fields of this name: a second To is wrong, but who stands there is meant."""
-        return parse_address_list(", ".join(field_text(raw) for raw in values.get(name, ())[:_MOST_READ]))
+        if name not in values:
+            return ()
+        return parse_address_list(", ".join([field_text(raw) for raw in values[name][:_MOST_READ]]))
+
+    def ids(name: str) -> str:
+        return " ".join(first(name).split())
 
     reply_to = addresses("reply-to")
     if first("reply-to") and not reply_to:
         unplaced["reply-to"] = "Reply-To"
-    importance = _importance(first)
-    if importance is None:
-        unplaced |= {name: name.title() for name in _IMPORTANCE if first(name)}
+    importance, not_understood = _importance(first)
+    unplaced |= {name: name.title() for name in not_understood}
     from_ = _first_addresses(values.get("from", ()))
     if first("from") and not from_:
         parts.warnings.append("the From field holds no address")
     repeated = [name for name in _ONCE if len(values.get(name, ())) > 1]
-    parts.warnings += (f"more than one {name} field: the first is taken" for name in repeated)
+    parts.warnings += [f"more than one {name} field: the first is taken" for name in repeated]
     return Message(
-        subject=_subject(header) if "subject" in values else None,
+        subject=_decoded(values["subject"][0]) if "subject" in values else None,
         from_=from_,
         sender=next(iter(_first_addresses(values.get("sender", ()))), None),
         reply_to=reply_to,
@@ -250,11 +254,11 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
         body=parts.body,
         attachments=tuple(parts.attachments),
         importance=importance,
-        read_receipt=any(first(name) for name in _READ_RECEIPT),
+        read_receipt=any([first(name) for name in _READ_RECEIPT]),
         delivery_receipt=bool(first(_DELIVERY_RECEIPT)),
-        message_id=" ".join(first("message-id").split()),
-        in_reply_to=" ".join(first("in-reply-to").split()),
-        references=" ".join(first("references").split()),
+        message_id=ids("message-id"),
+        in_reply_to=ids("in-reply-to"),
+        references=ids("references"),
         x_headers=tuple(x_headers),
         other_headers=tuple(unplaced.values()),
         not_carried=_unique(parts.not_carried),
@@ -263,7 +267,10 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
 
 
 def _subject(header: Fields) -> str:
-    raw = next((raw for name, raw in header.fields if name.lower() == "subject"), b"")
+    return _decoded(next((raw for name, raw in header.fields if name.lower() == "subject"), b""))
+
+
+def _decoded(raw: bytes) -> str:
     return decode_words(field_text(raw)).strip()
 
 
@@ -272,12 +279,14 @@ def _first_addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
     return next(filter(None, (parse_address_list(field_text(raw)) for raw in values[:10])), ())
 
 
-def _importance(first: Callable[[str], str]) -> Importance | None:
-    for name, meanings in _IMPORTANCE.items():
+def _importance(first: Callable[[str], str]) -> tuple[Importance | None, list[str]]:
+    """The importance, or None and the names of the fields that were to say it."""
+    stated = [name for name in _IMPORTANCE if first(name)]
+    for name in stated:
         words = first(name).lower().replace("(", " ").split()  # X-Priority: 1 (Highest)
-        if words and words[0] in meanings:
-            return meanings[words[0]]
-    return None
+        if words and words[0] in _IMPORTANCE[name]:
+            return _IMPORTANCE[name][words[0]], []
+    return None, stated
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from relay.message.address import canonical
 from relay.message.model import Address, Message
 
@@ -16,4 +14,4 @@ def put_mailbox_in_from(message: Message, from_: Address, mailbox: str) -> tuple
     """
     if canonical(from_.addr) == canonical(mailbox):
         return message, from_
-    return dataclasses.replace(message, reply_to=message.reply_to or (from_,)), Address(from_.name, mailbox)
+    return message._replace(reply_to=message.reply_to or (from_,)), Address(from_.name, mailbox)

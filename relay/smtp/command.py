@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from relay.smtp import reply as replies
 from relay.smtp.reply import Reject
@@ -51,16 +51,14 @@ def line_limit(line: bytes) -> int:
     return _LIMITS.get(line[:4].upper(), _DEFAULT_LIMIT)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command line. verb is upper case; argument is what follows it, without blanks at its ends."""
 
     verb: str
     argument: str
 
 
-@dataclass(frozen=True, slots=True)
-class MailParameters:
+class MailParameters(NamedTuple):
     """Parameters of MAIL that mean something to us. ignored: names of the others, for the debug log."""
 
     size: int | None = None

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """reverse_path is empty for MAIL FROM:<>. forward_paths: addresses as the client spelled them, in order."""
 
     message_id: str  # our own, as in the log and in the reply

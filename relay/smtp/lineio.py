@@ -21,8 +21,9 @@ from relay.smtp.command import LONGEST_LINE, line_limit
 from relay.spool import Octets, Spool
 
 _PIECE = 65536
-_TURNS = 10  # lines for one client before the others get theirs
-_TURN_OCTETS = 6554  # of mail data, that take as long as a line: each full piece of them is ten
+_TURN = 50  # lines for one client before the others get their turn
+_READ_WORK = 5  # what each read counts for, in lines
+_LINE_OCTETS = 1310  # of mail data, that count as a line more: each full piece of them is a turn
 _NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
 _TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
 
@@ -120,7 +121,8 @@ class LineIO:
         self._framing = _BARE_LF if bare_lf else _CR_LF
         self._guard = guard
         self._let_others_run = let_others_run
-        self._turns = 0
+        self._work = 0  # since the others had their turn
+        self._bound_s = -1.0  # what the socket's time-out is; below zero: not known
         self._buffer = b""
         self._at = 0  # how much of the buffer has been used
         self._unsent: list[bytes] = []
@@ -141,7 +143,7 @@ class LineIO:
         self._unsent.clear()
         self._sending = True
         try:
-            self._socket.settimeout(self._timeout_s)
+            self._bound(self._timeout_s)
             sent = self._socket.send(octets)
             if sent < len(octets):  # sendall() asks the system for the size of its buffer first, each time
                 self._socket.sendall(octets[sent:])
@@ -150,11 +152,11 @@ class LineIO:
         finally:
             self._sending = False
 
-    def give_way(self) -> None:
-        """Let the other sessions run, if it is their turn."""
-        self._turns += 1
-        if self._turns >= _TURNS:
-            self._turns = 0
+    def give_way(self, work: int = 1) -> None:
+        """Let the other sessions run, if it is their turn. work: what was done since the last call, in lines."""
+        self._work += work
+        if self._work >= _TURN:
+            self._work = 0
             self._let_others_run()
 
     def read_line(self, limit: int | None = None) -> bytes:
@@ -175,12 +177,13 @@ class LineIO:
                     raise LineTooLong
                 return line[:-1] if line.endswith(b"\r") else line
             rest = self._rest()
+            wait_s = self._timeout_s if patience is None else patience.remaining()
             patience = patience or Deadline(self._clock, self._timeout_s)
             if len(rest) > LONGEST_LINE:
                 self._discard_line(patience)
                 raise LineTooLong
             searched = len(rest)
-            self._buffer = rest + self._receive(patience.remaining())
+            self._buffer = rest + self._receive(wait_s)
 
     def read_data(self, limit: int, reservation: Reservation) -> Octets:
         """The mail data up to its end, dots unstuffed (RFC 5321 §4.5.2), its last line end included.
@@ -246,10 +249,11 @@ class LineIO:
         patience_s = min(self._timeout_s, self._lifetime.remaining())
         try:
             with self._guard(patience_s):
-                self._socket.settimeout(patience_s)
+                self._bound(patience_s)
                 # In two steps: hang_up() finds the socket that the handshake waits on, and a client that is gone
                 # already, of which wrap_socket() asks no handshake, does not pass for one in TLS.
                 self._socket = sock = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+                self._bound_s = -1.0
                 sock.do_handshake()
         except (OSError, ValueError) as fault:
             raise TlsFailed(tls.why_failed(fault)) from fault
@@ -257,6 +261,10 @@ class LineIO:
     def tls_version(self) -> str:
         """`TLSv1.3`, or empty without TLS."""
         return self._socket.version() or "" if isinstance(self._socket, ssl.SSLSocket) else ""
+
+    def has_line(self) -> bool:
+        """Whether the client's next line is here already."""
+        return self._buffer.find(b"\n", self._at) >= 0
 
     def is_gone(self) -> bool:
         """Whether the client has closed the connection, with nothing more to say. Does not wait.
@@ -267,7 +275,7 @@ class LineIO:
         if self._at < len(self._buffer):
             return False
         try:
-            self._socket.settimeout(0)
+            self._bound(0.0)
             self._buffer, self._at = self._socket.recv(_PIECE), 0
         except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
@@ -288,7 +296,7 @@ class LineIO:
         with suppress(OSError, ValueError):  # gone already
             self._socket.shutdown(socket.SHUT_WR)
             while patience.remaining() > 0:
-                self._socket.settimeout(patience.remaining())
+                self._bound(patience.remaining())
                 if not self._socket.recv(_PIECE):
                     return
 
@@ -302,6 +310,7 @@ class LineIO:
         """Without close_notify a client cannot tell our end from an attacker's (RFC 8446 §6.1)."""
         if isinstance(self._socket, ssl.SSLSocket):
             tls.say_goodbye(self._socket)
+            self._bound_s = -1.0
 
     def _rest(self) -> bytes:
         """What is in the buffer and not used yet, taken out."""
@@ -323,15 +332,21 @@ class LineIO:
                 self._buffer = rest
                 return
 
+    def _bound(self, seconds: float) -> None:
+        """What the next call of the socket may take; mostly it is the same as before."""
+        if seconds != self._bound_s:
+            self._bound_s = seconds
+            self._socket.settimeout(seconds)
+
     def _receive(self, wait_s: float) -> bytes:
         """Some octets, within wait_s and the connection's lifetime."""
         self.flush()
-        self.give_way()
+        self.give_way(_READ_WORK)
         wait_s = min(wait_s, self._lifetime.remaining())
         if wait_s <= 0:
             raise TimedOut
         try:
-            self._socket.settimeout(wait_s)
+            self._bound(wait_s)
             octets = self._socket.recv(_PIECE)
         except TimeoutError:
             raise TimedOut from None
@@ -339,7 +354,7 @@ class LineIO:
             raise Disconnected from fault
         if not octets:
             raise Disconnected
-        self._turns += len(octets) // _TURN_OCTETS
+        self._work += len(octets) // _LINE_OCTETS
         return octets
 
 

@@ -8,7 +8,7 @@ the backend's business, given as an argument; nothing here knows Graph. write_re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relay.identity import Client, Identity, is_allowed
 from relay.smtp import auth, command
@@ -65,7 +65,9 @@ class Session:
         self._identity: Identity | None = None
         self._transaction: Transaction | None = None
         self._unanswered: Envelope | None = None  # submitted, and the reply has not left yet
+        self._goes_on = False  # the client has sent a command behind the message: it is there
         self._implicit_tls = implicit_tls
+        self._logs_dialogue = False
         self._in_tls = False
         self._greeted = False
         self._handshaking = False
@@ -73,25 +75,10 @@ class Session:
         self._draining = False
         self._failed_logins = 0
         self._bad_commands = 0
-        self._verbs: dict[str, Callable[[str], Reply]] = {
-            "EHLO": self._ehlo,
-            "HELO": self._helo,
-            "AUTH": self._auth,
-            "MAIL": self._mail,
-            "RCPT": self._rcpt,
-            "DATA": self._data,
-            "BDAT": self._bdat,
-            "RSET": self._rset,
-            "NOOP": lambda _: replies.OK,
-            "HELP": lambda _: replies.HELP,
-            "VRFY": self._vrfy,
-            "QUIT": self._quit,
-        }
-        if settings.tls is not None:
-            self._verbs["STARTTLS"] = self._starttls
 
     def run(self) -> None:
         """The whole conversation. Any fault ends this session alone, with 421 where it can still be said."""
+        self._logs_dialogue = log.isEnabledFor(logging.DEBUG)
         try:
             if self._implicit_tls:
                 self._start_tls()
@@ -139,7 +126,7 @@ class Session:
 
     def write_reply(self, reply: Reply) -> None:
         """The only way out for a reply: counted, logged, and the end of the session where it says so."""
-        if log.isEnabledFor(logging.DEBUG):
+        if self._logs_dialogue:
             log.debug("smtp_reply", extra=self._facts(reply=str(reply)))
         self._io.write(reply.octets)
         if reply.close:
@@ -187,11 +174,13 @@ class Session:
 
     def _dispatch(self, line: bytes) -> Reply:
         parsed = command.parse(line)
-        action = self._verbs.get(parsed.verb)
-        if log.isEnabledFor(logging.DEBUG):
+        action = _ACTIONS.get(parsed.verb)
+        if parsed.verb == "STARTTLS" and self._settings.tls is None:
+            action = None
+        if self._logs_dialogue:
             self._log_command(parsed, known=action is not None)
         if action is not None:
-            return action(parsed.argument)
+            return action(self, parsed.argument)
         return replies.NOT_OFFERED if parsed.verb in _NOT_OFFERED else replies.UNKNOWN_COMMAND
 
     # Verbs: each checks first, by raising Reject, and then acts.
@@ -337,11 +326,15 @@ class Session:
     def _hand_over(self, envelope: Envelope) -> None:
         """Send the reply to the message now, and tell the backend whether anybody was there to take it.
 
-        Writing to a connection that the client has closed mostly succeeds, so it is asked for first.
+        Writing to a connection that the client has closed mostly succeeds, so it is asked for first. With a command
+        that is here already, such as a pipelined QUIT, the reply leaves together with the reply to that.
         """
-        heard = not self._io.is_gone()
+        if self._io.has_line() and not self._goes_on and not self._draining:
+            self._goes_on = True
+            return
+        heard = self._goes_on or not self._io.is_gone()
         self._io.flush()
-        self._unanswered = None
+        self._unanswered, self._goes_on = None, False
         self._backend.answered(envelope, self.client, heard=heard)
 
     def _chunk_refusal(self, transaction: Transaction | None, size: int) -> Reply | None:
@@ -439,5 +432,23 @@ class Session:
         log.info("address_refused", extra=self._facts(user=identity.user, reason=f"the address is not in {key}"))
 
     def _note_ignored(self, names: tuple[str, ...]) -> None:
-        if names and log.isEnabledFor(logging.DEBUG):
+        if names and self._logs_dialogue:
             log.debug("parameters_ignored", extra=self._facts(parameters=list(names)))
+
+
+# One for all sessions: bound methods that a session holds keep it in memory until the next collection of garbage.
+_ACTIONS: Mapping[str, Callable[[Session, str], Reply]] = {
+    "EHLO": Session._ehlo,
+    "HELO": Session._helo,
+    "STARTTLS": Session._starttls,
+    "AUTH": Session._auth,
+    "MAIL": Session._mail,
+    "RCPT": Session._rcpt,
+    "DATA": Session._data,
+    "BDAT": Session._bdat,
+    "RSET": Session._rset,
+    "NOOP": lambda session, _: replies.OK,
+    "HELP": lambda session, _: replies.HELP,
+    "VRFY": Session._vrfy,
+    "QUIT": Session._quit,
+}

@@ -41,15 +41,15 @@ from gevent import monkey
 monkey.patch_all()
 from relay import bootstrap, delivery
 from relay.smtp import session
-whole_parse, whole_help = delivery.parse, session.Session._vrfy
-def parse(content, **options):
-    if b"Subject: breaks the submission" in content:
+whole_read = delivery.read
+def read(content, **options):
+    if b"Subject: breaks the submission" in bytes(content):
         raise RuntimeError("injected")
-    return whole_parse(content, **options)
+    return whole_read(content, **options)
 def vrfy(self, argument):
     raise RuntimeError("injected")
-delivery.parse = parse
-session.Session._vrfy = vrfy
+delivery.read = read
+session._ACTIONS["VRFY"] = vrfy
 sys.exit(bootstrap.run())
 """
 

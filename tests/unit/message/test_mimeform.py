@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import email
 import email.message
 import re
@@ -33,7 +32,7 @@ def write(
     message = parse(octets, strict_attachments=False)
     recipients = partition(to or ("a@example.com",), message)
     if reply_to:
-        message = dataclasses.replace(message, reply_to=(Address("", reply_to),))
+        message = message._replace(reply_to=(Address("", reply_to),))
     return mime_form(octets, message, recipients, from_ or from_address(message, reverse_path, MAILBOX), STAMP)
 
 
