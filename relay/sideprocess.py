@@ -30,7 +30,7 @@ Work = Callable[[], T]
 
 _CHANNEL = 3  # its end of the socket, in the process
 _NAME = "graph-smtp-relay: large mail"  # for whoever lists processes
-_NICE = 3  # small mail goes first where there is not processor enough for both
+_NICE = 7  # small mail goes first where there is not processor enough for both
 _PATIENCE_S = 60.0  # for one piece of work; 150 MB take some seconds, and submit_timeout goes on meanwhile
 _MOST_FILES = 253  # SCM_MAX_FD
 _LENGTH_OCTETS = 8
