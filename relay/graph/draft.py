@@ -18,6 +18,7 @@ from relay.graph.body import Content
 from relay.graph.client import Answer, Bearer, GraphClient
 from relay.graph.errors import GraphError, OutcomeUnknown, Refused, StepUnclear, TooLarge, UpstreamError, harmless
 from relay.graph.payload import attachment_json, draft_filter, upload_session_json
+from relay.graph.retry import UNKNOWN_OUTCOME_WAIT_S
 from relay.graph.tries import Errand, Tries
 from relay.graph.upload import Upload, upload_url
 from relay.message.model import Attachment
@@ -48,6 +49,7 @@ class Draft:
         self._attached = 0
         self._sent = False
         self._send_unclear = False
+        self._unclear_at = 0.0  # when the last answer to the sending was
         self._strays = False  # a draft may lie there whose id we never got
 
     def create(self, content: Content) -> None:
@@ -165,6 +167,7 @@ class Draft:
             return self._ask("POST", (self._id, "send"), token, wanted=(202,), sends=True).request_id
         except GraphError as failure:
             self._send_unclear = before or isinstance(failure, OutcomeUnknown)
+            self._unclear_at = self._clock.monotonic()
             raise
 
     def _was_sent(self, token: Secret) -> bool:
@@ -180,12 +183,21 @@ class Draft:
         return sent
 
     def _last_look(self) -> bool | None:
-        """Whether it was sent, asked when the time for trying is up; None when Graph does not tell."""
+        """Whether it was sent, asked when the time for trying is up; None when Graph does not tell.
+
+        A request that nobody waits for any more may still be at work: that it is a draft just behind it says nothing.
+        """
+        wait_s = max(self._unclear_at + UNKNOWN_OUTCOME_WAIT_S - self._clock.monotonic(), 0.0)
+        has_time = wait_s < self._errand.deadline.remaining()
+        if has_time:
+            with self._errand.deadline.spending("waited"):
+                self._clock.sleep(wait_s)
         self._extend()
         try:
-            return self._tries.run(self._errand, self._was_sent)
+            sent = self._tries.run(self._errand, self._was_sent)
         except UpstreamError:
             return None
+        return sent if sent or has_time else None
 
     def _delete(self, draft_id: str, token: Secret) -> None:
         try:

@@ -375,6 +375,18 @@ def test_what_was_unclear_and_not_sent_is_deleted() -> None:
     assert scene.left() == 0
 
 
+@pytest.mark.parametrize(("timeout_s", "in_doubt", "waits"), [(110, False, [5.0]), (4, True, [])])
+def test_a_draft_just_behind_an_unclear_sending_says_nothing(
+    timeout_s: float, in_doubt: bool, waits: list[float]
+) -> None:
+    """A request that nobody waits for any more may be at work still: it is looked for later, or the doubt stays."""
+    scene = Scene(attempts=1, timeout_s=timeout_s)
+    scene.session.fault(kind="send", status=500)
+    assert scene.failing().possible_duplicate == in_doubt
+    assert scene.clock.sleeps == waits
+    assert scene.left() == 0
+
+
 def test_a_draft_that_cannot_be_deleted_is_named_in_the_log() -> None:
     scene = Scene()
     scene.session.fault(kind="send", status=403, code="ErrorSendAsDenied")
