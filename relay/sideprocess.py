@@ -99,7 +99,7 @@ class SideProcess:
                     ),
                     setsigmask=(),
                 )
-            except BaseException:
+            except BaseException:  # raised on; whatever it was, nobody is at the other end
                 ours.close()
                 raise
         ours.settimeout(_PATIENCE_S)
