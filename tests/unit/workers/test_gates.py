@@ -30,7 +30,7 @@ class Scene:
         self.inboxes = Inboxes(WORKERS)
         self.counting = Locks().make()
         self.inside, self.most, self.rounds = cells(WORKERS), cells(WORKERS), cells(WORKERS)
-        self.order, self.entered = cells(64), cells(1)
+        self.order, self.entered, self.told = cells(64), cells(1), cells(1)
         self._readers: dict[int, threading.Thread] = {}
 
     def gates(self, worker: int) -> Gates:
@@ -116,6 +116,7 @@ def test_first_come_first_served_over_all_workers(scene: Scene) -> None:
         assert gates.enter(A, 1, Deadline(Clock(), LONG_S))
         scene.order[scene.entered[0]] = mark
         scene.entered[0] += 1
+        wait_until(lambda: scene.told[0] == 1)
         gates.leave(A, 1)
 
     with children(act(come, 2, 1)) as (first,):
@@ -124,6 +125,7 @@ def test_first_come_first_served_over_all_workers(scene: Scene) -> None:
             wait_until(lambda: scene.waiting() == 2)
             mine.leave(A, 1)
             assert not mine.enter(A, 1, Deadline(Clock(), 0)), "nobody overtakes who waits"
+            scene.told[0] = 1
             assert (first.wait(), second.wait()) == (0, 0)
     assert list(scene.order[:2]) == [1, 2]
 
