@@ -26,10 +26,11 @@ def test_no_key_is_made_for_a_file_that_cannot_be_encrypted(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("answers", "code"),
-    [((b"pw\n", b"pw\n"), 0), ((b"pw\n", b"px\n"), 2), ((b"\x04",), 2), ((b"\x03",), 1)],
+    [((b"pw\n", b"pw\n"), 0), ((b"pw\n", b"px\n"), 2), ((b"\x04",), 2), ((b"\x03\n",), 1)],
     ids=["twice", "differ", "end", "break"],
 )
 def test_hash_password_on_a_terminal(answers: tuple[bytes, ...], code: int) -> None:
+    """The line end behind Ctrl-C is for an interpreter that has the signal just before it begins to read."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(sys.executable, [sys.executable, str(PROGRAM), "hash-password"], environment({}))  # noqa: S606

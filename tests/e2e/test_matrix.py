@@ -87,7 +87,7 @@ def assert_arrived(relay: RelayProcess, upstream: Upstream, cell: Cell, login: L
     files = [base64.b64decode(one["contentBytes"]) for one in message.get("attachments", ())]
     assert files == ([cell.file] if cell.file else [])
     assert captured[0]["user"] == (login if cell.mechanism else FALLBACK).user
-    line = wait_until(lambda: relay.events("delivered"), "the line in the log")[-1]
+    line = relay.wait_for("delivered", sender=login.user)
     in_tls = [one["tls"] for one in relay.events("tls_started", session=line["session"])]
     assert bool(in_tls) is (cell.security != "plain")
 
