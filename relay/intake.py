@@ -74,6 +74,7 @@ class Intake:
             Task("rest_side_process", _PURGE_EVERY_S, self._side_process.rest),
             Task("purge_tokens", _PURGE_EVERY_S, lambda: self._now.upstream.tokens.purge()),
             Task("renew_app_token", _PURGE_EVERY_S, self._renew_app_token),
+            Task("delete_left_drafts", _PURGE_EVERY_S, lambda: self._now.large.delete_left()),
             Task("purge_denied_mailboxes", _PURGE_EVERY_S, lambda: self._now.large.purge()),
             Task("purge_denied_searches", _PURGE_EVERY_S, lambda: self._now.mailer.sent_items.purge()),
             Task("purge_failed_logins", _PURGE_EVERY_S, self._bounds.logins.purge),

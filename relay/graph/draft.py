@@ -8,7 +8,6 @@ sizes (sdk-java pull request 52) and for the 404 right behind the creation.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 
@@ -22,8 +21,6 @@ from relay.graph.retry import UNKNOWN_OUTCOME_WAIT_S
 from relay.graph.tries import Errand, Tries
 from relay.graph.upload import Upload, upload_url
 from relay.message.model import Attachment
-
-log = logging.getLogger(__name__)
 
 UPLOAD_FROM_BYTES = 3_000_000  # Graph names 3 MB; its base64 just fits into a request of 4 MB
 _TOO_SMALL = "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize"
@@ -92,25 +89,15 @@ class Draft:
         return request_id
 
     def clean_up(self) -> None:
-        """Delete what would stay behind, as far as that can be done within a few seconds. Raises nothing upstream."""
+        """Delete what would stay behind, within a few seconds. Raises UpstreamError where that fails; call it again."""
         if (self._sent or not self._id) and not self._strays:
             return
         self._extend()
-        try:
-            if self._id and not self._sent:
-                self._tries.run(self._errand, self._delete_unsent)
-            if self._strays:
-                for stray in self._tries.run(self._errand, self._find_strays):
-                    self._tries.run(self._errand, partial(self._delete, stray))
-        except UpstreamError as fault:
-            log.warning(
-                "draft_left_behind",
-                extra={
-                    "message_id": self._errand.message_id,
-                    "mailbox": self._errand.mailbox,
-                    "reason": f"a draft may be left in the mailbox's Drafts folder: {fault.advice}",
-                },
-            )
+        if self._id and not self._sent:
+            self._tries.run(self._errand, self._delete_unsent)
+        if self._strays:
+            for stray in self._tries.run(self._errand, self._find_strays):
+                self._tries.run(self._errand, partial(self._delete, stray))
 
     def _extend(self) -> None:
         """A few seconds for what has to be done even when the time is up."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
 
 from relay.clock import Clock, Deadline
 from relay.graph.body import Content
 from relay.graph.client import GraphClient
 from relay.graph.draft import Draft
-from relay.graph.errors import AccessDenied, TooLarge
+from relay.graph.errors import AccessDenied, TooLarge, UpstreamError
 from relay.graph.lanes import Lanes
 from relay.graph.mail import Receipt
 from relay.graph.payload import draft_json
@@ -28,6 +29,8 @@ from relay.message.model import Address, Attachment, Message, Recipients
 log = logging.getLogger(__name__)
 
 DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
+LEFT_FOR_S = 3600.0  # a draft that could not be deleted is tried again for as long
+_MOST_LEFT = 1000  # of them; the oldest is forgotten first
 _LEAST_LIMIT_BYTES = 65_536
 _DENIED = (
     "a message of this size needs a draft and Graph denies it: grant the app Mail.ReadWrite beside Mail.Send, of the "
@@ -55,6 +58,7 @@ class LargeMail:
         self._tries = Tries(tokens, policy, clock, draw, lanes)
         self._clock = clock
         self._denied: dict[str, float] = {}  # mailbox → until when it is not asked for
+        self._left: deque[tuple[Draft, Errand, float]] = deque(maxlen=_MOST_LEFT)  # until when it is tried
 
     def send(
         self,
@@ -77,7 +81,7 @@ class LargeMail:
             self._build(draft, content, message.attachments, errand)
             return Receipt(draft.send(), errand.tries, errand.possible_duplicate)
         finally:
-            draft.clean_up()
+            self._leave_nothing(draft, errand)
 
     def lower_limit(self, size_bytes: int, message_id: str) -> None:
         """Remember that sendMail refused a request of this size, and that the same message went as a draft."""
@@ -92,10 +96,31 @@ class LargeMail:
             },
         )
 
+    def delete_left(self) -> None:
+        """The drafts that could not be deleted when their message had failed; the janitor's task."""
+        for _ in range(len(self._left)):
+            draft, errand, until = self._left.popleft()
+            try:
+                draft.clean_up()
+            except UpstreamError:
+                if until > self._clock.monotonic():
+                    self._left.append((draft, errand, until))
+                return  # the others' turn comes next time: Graph may be short of room now
+            log.info("draft_cleaned_up", extra={"message_id": errand.message_id, "mailbox": errand.mailbox})
+
     def purge(self) -> None:
         """Forget the mailboxes that may be asked for again."""
         now = self._clock.monotonic()
         self._denied = {mailbox: until for mailbox, until in self._denied.items() if until > now}
+
+    def _leave_nothing(self, draft: Draft, errand: Errand) -> None:
+        try:
+            draft.clean_up()
+        except UpstreamError as fault:
+            self._left.append((draft, errand, self._clock.monotonic() + LEFT_FOR_S))
+            reason = f"a draft may be left in the mailbox's Drafts folder, tried again for an hour: {fault.advice}"
+            names = {"message_id": errand.message_id, "mailbox": errand.mailbox}
+            log.warning("draft_left_behind", extra={**names, "reason": reason})
 
     def _check(self, mailbox: str, content: Content) -> None:
         """Raises TooLarge for what needs no try."""

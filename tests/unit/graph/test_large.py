@@ -16,7 +16,7 @@ from relay.graph import errors
 from relay.graph.client import GraphClient
 from relay.graph.draft import CLEAN_UP_S, UPLOAD_FROM_BYTES, UPLOAD_LEAST_BYTES
 from relay.graph.errors import GraphError
-from relay.graph.large import DENIED_FOR_S, LargeMail
+from relay.graph.large import DENIED_FOR_S, LEFT_FOR_S, LargeMail
 from relay.graph.mail import Receipt
 from relay.graph.retry import RetryPolicy
 from relay.graph.upload import CHUNK_BYTES
@@ -397,6 +397,43 @@ def test_a_draft_that_cannot_be_deleted_is_named_in_the_log() -> None:
     assert record.__dict__["mailbox"] == MAILBOX
     assert scene.session.kinds().count("deleteDraft") == 3
     check_records(records)
+
+
+def test_a_draft_that_cannot_be_deleted_is_tried_again_for_an_hour() -> None:
+    scene = Scene()
+    scene.session.fault(kind="send", status=403, code="ErrorSendAsDenied", count=2)
+    scene.session.fault(kind="deleteDraft", status=503, count=9)
+    scene.failing()
+    scene.failing()
+    with all_records() as records:
+        scene.large.delete_left()
+        assert scene.session.kinds().count("deleteDraft") == 9, "one of them, for the others would wait in vain"
+        assert scene.left() == 2
+        scene.clock.advance(LEFT_FOR_S / 2)
+        scene.large.delete_left()
+        assert scene.left() == 0
+        scene.large.delete_left()
+    assert scene.session.kinds().count("deleteDraft") == 11
+    assert [record.getMessage() for record in records].count("draft_cleaned_up") == 2
+    scene.session.fault(kind="send", status=403, code="ErrorSendAsDenied")
+    scene.session.fault(kind="deleteDraft", status=503, count=6)
+    scene.failing()
+    scene.clock.advance(LEFT_FOR_S)
+    scene.large.delete_left()
+    scene.large.delete_left()
+    assert scene.session.kinds().count("deleteDraft") == 17, "not for ever"
+
+
+def test_what_was_sent_after_all_is_not_deleted_later() -> None:
+    scene = Scene()
+    scene.session.fault(kind="send", hang=True, accept=True)
+    scene.session.fault(kind="draftState", status=503, count=9)
+    scene.failing()
+    before = scene.session.kinds().count("deleteDraft")
+    for _ in range(3):
+        scene.large.delete_left()
+    assert len(scene.tenant.captured) == 1
+    assert scene.session.kinds().count("deleteDraft") == before
 
 
 def test_without_the_permission() -> None:
