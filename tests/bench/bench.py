@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""make bench: how fast the relay is and how much memory it takes, beside a peer, in interleaved rounds.
+"""make bench: how fast the relay is and how much memory it takes, beside two peers, in interleaved rounds.
 
-Processes: load.py → the relay, or peer_aiosmtpd.py → nginx (upstream.py). Figures are medians of the rounds. Nothing
+Processes: load.py → the relay, or peer_*.py → nginx (upstream.py). Figures are medians of the rounds. Nothing
 here fails because of a figure; it fails when something does not run. docs/performance.md says how to read it.
 """
 
@@ -27,7 +27,7 @@ import processes
 import report
 import servers
 import upstream
-from figures import FIGURES
+from figures import FIGURES, PEERS
 from servers import ROOT, CannotRun, Load, Server
 
 sys.path.insert(0, str(ROOT))
@@ -42,7 +42,7 @@ _THROTTLED_PLACES = 4
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One way to load a server. server: its name; both: the peer gets the same."""
+    """One way to load a server. server: its name; peers: they get the same."""
 
     name: str
     server: str
@@ -51,22 +51,22 @@ class Cell:
     upstream_ms: int = 0
     keep: bool = False
     pipeline: bool = True
-    both: bool = False
+    peers: bool = False
 
 
 CELLS = (
-    Cell("2k_new_json", "json", 2 * KIB, 10, both=True),
+    Cell("2k_new_json", "json", 2 * KIB, 10, peers=True),
     Cell("2k_new_mime", "mime", 2 * KIB, 10),
     Cell("2k_new_tls", "tls", 2 * KIB, 10),
-    Cell("2k_kept_json", "json", 2 * KIB, 10, keep=True, both=True),
+    Cell("2k_kept_json", "json", 2 * KIB, 10, keep=True, peers=True),
     Cell("2k_kept_mime", "mime", 2 * KIB, 10, keep=True),
     Cell("2k_new_json_no_pipelining", "json", 2 * KIB, 10, pipeline=False),
     Cell("2k_new_json_1", "json", 2 * KIB, 1),
     Cell("2k_new_json_50", "json", 2 * KIB, 50),
     Cell("2k_new_json_50_two_workers", "workers", 2 * KIB, 50),
-    Cell("2k_new_json_100_late", "json", 2 * KIB, 100, upstream_ms=200, both=True),
+    Cell("2k_new_json_100_late", "json", 2 * KIB, 100, upstream_ms=200, peers=True),
     Cell("2k_kept_json_100_late", "json", 2 * KIB, 100, upstream_ms=200, keep=True),
-    Cell("1m_json", "json", MIB, 4, both=True),
+    Cell("1m_json", "json", MIB, 4, peers=True),
     Cell("1m_mime", "mime", MIB, 4),
     Cell("20m_uploads", "json", 20 * MIB, 2),
 )
@@ -93,7 +93,7 @@ class Results:
 
     machine: dict[str, Any]
     calibration_ms: list[float] = field(default_factory=list)
-    cells: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by cell, the peer's behind "peer:"
+    cells: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by cell; a peer's: PEER:CELL
     figures: dict[str, list[float]] = field(default_factory=dict)  # by the names of FIGURES
 
     def add(self, name: str, value: float) -> None:
@@ -126,14 +126,17 @@ class Bench:
                 if name != "workers":
                     raise
                 say(f"no figures with two workers: {fault}")
-        self._peer = stack.enter_context(
-            servers.start(servers.peer_arguments(self._upstream), directory / "aiosmtpd.log")
-        )
+        self._peers = {
+            peer: stack.enter_context(
+                servers.start(servers.peer_arguments(peer, self._upstream), directory / f"{peer}.log")
+            )
+            for peer in PEERS
+        }
 
     def run(self) -> Results:
         """All rounds. Raises CannotRun."""
         results = Results(_machine())
-        for server in (*self._servers.values(), self._peer):
+        for server in (*self._servers.values(), *self._peers.values()):
             for upstream_ms in (0, 200):  # tokens are fetched, connections to the upstream opened
                 self._send(server, Cell("", "", 2 * KIB, 100, upstream_ms), seconds=0.5)
         for number in range(self._effort.rounds):
@@ -190,9 +193,9 @@ class Bench:
         much: dict[str, Any] = {"messages": 4} if cell.size > 10 * MIB else {"seconds": seconds}
         result = self._send(self._servers[cell.server], cell, **much)
         results.cells.setdefault(cell.name, []).append(result)
-        if cell.both:
-            peers = self._send(self._peer, cell, seconds=seconds)
-            results.cells.setdefault(f"peer:{cell.name}", []).append(peers)
+        if cell.peers:
+            for peer, server in self._peers.items():
+                results.cells.setdefault(f"{peer}:{cell.name}", []).append(self._send(server, cell, seconds=seconds))
         per_second = result["messages"] / result["seconds"]
         results.add(f"{cell.name}.cpu_ms", result["cpu_s"]["server"] / max(result["messages"], 1) * 1000)
         results.add(f"{cell.name}.per_second", per_second)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The figures that have a target: how each is called, its unit and its limit. Measures nothing."""
+"""The figures that have a target: how each is called, its unit and its limit; and the peers. Measures nothing."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ class Figure:
     def is_met(self, value: float) -> bool:
         return value >= self.limit if self.at_least else value <= self.limit
 
+
+PEERS = {
+    "aiosmtpd": "aiosmtpd with requests.post in threads",
+    "gevent": "gevent, email and requests.Session without anything of ours",
+}
+"""What each peer_*.py is."""
 
 FIGURES = (
     Figure("2k_new_json.cpu_ms", "2 KiB, JSON, new connection each: CPU", "ms", 0.60),

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from figures import FIGURES
+from figures import FIGURES, PEERS
 
 _CALIBRATION_MS = 100.0  # figures of time are also shown as they would be where the loop takes so long
 _TIMES = ("ms", "s")
@@ -37,9 +37,10 @@ def text(
             *(_cell_row(name, rounds) for name, rounds in cells.items()),
             "",
             *(
-                _peer_row(name, rounds, cells[f"peer:{name}"])
+                _peer_row(name, peer, rounds, cells[f"{peer}:{name}"])
                 for name, rounds in cells.items()
-                if f"peer:{name}" in cells
+                for peer in PEERS
+                if f"{peer}:{name}" in cells
             ),
         )
     )
@@ -68,9 +69,9 @@ def _cell_row(name: str, rounds: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _peer_row(name: str, rounds: Sequence[Mapping[str, Any]], peers: Sequence[Mapping[str, Any]]) -> str:
+def _peer_row(name: str, peer: str, rounds: Sequence[Mapping[str, Any]], peers: Sequence[Mapping[str, Any]]) -> str:
     ours, theirs = statistics.median(map(_cpu_ms, rounds)), statistics.median(map(_cpu_ms, peers))
-    return f"{name:36} aiosmtpd with requests.post in threads takes {theirs / max(ours, 0.001):.1f} times the CPU"
+    return f"{name:36} {PEERS[peer]}: {theirs / max(ours, 0.001):.1f} times the CPU"
 
 
 def _cpu_ms(one: Mapping[str, Any]) -> float:

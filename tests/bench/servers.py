@@ -150,6 +150,6 @@ def implicit_tls(upstream: Upstream) -> dict[str, Any]:
     return {"tls": {**files, "implicit_addr": "127.0.0.1:0"}}
 
 
-def peer_arguments(upstream: Upstream) -> list[str]:
-    """How the peer is started before this upstream."""
-    return [str(HERE / "peer_aiosmtpd.py"), upstream.url, str(upstream.ca_file)]
+def peer_arguments(peer: str, upstream: Upstream) -> list[str]:
+    """How a peer is started before this upstream."""
+    return [str(HERE / f"peer_{peer}.py"), upstream.url, str(upstream.ca_file)]
