@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def test_hash_password_on_a_terminal(answers: tuple[bytes, ...], code: int) -> N
     """The line end behind Ctrl-C is for an interpreter that has the signal just before it begins to read."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in a shell's background
         os.execve(sys.executable, [sys.executable, str(PROGRAM), "hash-password"], environment({}))  # noqa: S606
     shown = b""
     try:
