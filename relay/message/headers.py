@@ -24,6 +24,8 @@ _BEFORE_HEADER = re.compile(rb"(?:\xef\xbb\xbf)?(?:(?:" + _EOL + rb")++|[ \t]++(
 _LINE = re.compile(rb"([^\r\n]*+)(?:" + _EOL + rb"|\Z)")
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+)(?:" + _EOL + rb"[ \t][^\r\n]*+)*+)(?:" + _EOL + rb"|\Z)")
 _FOLD = re.compile(_EOL + rb"[ \t]?")
+_NEXT_FIELD = re.compile(rb"\r\n(?![ \t])")
+_MAX_PLAIN = 65_536  # octets; a longer header is read line by line
 _MBOX_LINE = re.compile(rb">?From [^\r\n]*+" + _EOL)
 _USUAL_FIELD = re.compile(
     rb"(?i:from|to|cc|bcc|subject|date|sender|reply-to|message-id|in-reply-to|references|received|return-path"
@@ -65,6 +67,8 @@ def split_fields(octets: View, start: int = 0, end: int | None = None, *, is_mes
     scripts send them that read a message from a file; in a part these are content.
     """
     end = len(octets) if end is None else end
+    if plain := _plain_header(octets, start, end):
+        return plain
     at = _skip_to_header(octets, start, end) if is_message else start
     fields: list[tuple[str, bytes]] = []
     usual = mended = separated = False
@@ -85,6 +89,24 @@ def split_fields(octets: View, start: int = 0, end: int | None = None, *, is_mes
     if fields and not usual and not separated:
         return Fields([], start, False)
     return Fields(fields, at, mended)
+
+
+def _plain_header(octets: View, start: int, end: int) -> Fields | None:
+    """The header in the form that nearly all have: CR LF, names of letters, digits and hyphens, a blank line behind."""
+    header_end = octets.find(b"\r\n\r\n", start, min(end, start + _MAX_PLAIN))
+    if header_end < 0:
+        return None
+    header = octets[start:header_end]
+    text = header.replace(b"\r\n", b"")
+    if b"\n" in text or b"\r" in text:
+        return None
+    fields: list[tuple[str, bytes]] = []
+    for field in _NEXT_FIELD.split(header):
+        name, colon, raw = field.partition(b":")
+        if not colon or not name.replace(b"-", b"").isalnum():
+            return None
+        fields.append((name.decode("ascii"), raw))
+    return Fields(fields, header_end + 4, False)
 
 
 def _skip_to_header(octets: View, start: int, end: int) -> int:
