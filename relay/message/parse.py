@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote
@@ -33,15 +33,13 @@ _IMPORTANCE: Mapping[str, Mapping[str, Importance]] = {  # by field, the one tha
     "x-msmail-priority": {"high": "high", "normal": "normal", "low": "low"},
     "priority": {"urgent": "high", "normal": "normal", "non-urgent": "low"},
 }
-_READ_RECEIPT = ("disposition-notification-to", "x-confirm-reading-to")
-_DELIVERY_RECEIPT = "return-receipt-to"
 _ONCE = ("subject", "from", "sender", "message-id", "in-reply-to", "references")
-_CARRIED = {  # and Bcc, which is neither carried nor named
+_READ = {
     *_ONCE,
     *_IMPORTANCE,
-    *_READ_RECEIPT,
-    *(_DELIVERY_RECEIPT, "reply-to", "to", "cc", "bcc", "resent-bcc", "mime-version"),
+    *("reply-to", "to", "cc", "disposition-notification-to", "x-confirm-reading-to", "return-receipt-to"),
 }
+_UNNAMED = {"bcc", "resent-bcc", "mime-version"}  # neither carried nor named as missing
 _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
 _MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
@@ -208,54 +206,63 @@ def _are_alternatives(one: Leaf, other: Leaf) -> bool:
 
 
 def _read_header(header: Fields, parts: _Parts) -> Message:
-    values: dict[str, list[bytes]] = {}
+    first: dict[str, str] = {}  # the value of the first field of each name that is read, by lower-case name
+    more: dict[str, list[str]] = {}  # likewise the values of those behind it
     x_headers: list[tuple[str, str]] = []
     unplaced: dict[str, str] = {}  # by lower-case name, as first written
     for name, raw in header.fields:
         key = name.lower()
-        if key in _CARRIED:
-            values.setdefault(key, []).append(raw)
+        if key in _READ:
+            if key not in first:
+                first[key] = field_text(raw)
+            elif len(values := more.setdefault(key, [])) < _MOST_READ - 1:
+                values.append(field_text(raw))
         elif key.startswith("x-") and not key.startswith("x-ms-exchange-"):
             value = decode_words(field_text(raw)) if len(x_headers) < _MOST_READ else ""
             x_headers.append((name, value))
-        elif not key.startswith("content-"):
+        elif key not in _UNNAMED and not key.startswith("content-"):
             unplaced.setdefault(key, name)
-
-    def first(name: str) -> str:
-        return field_text(values[name][0]) if name in values else ""
 
     def addresses(name: str) -> tuple[Address, ...]:
         """Of all fields of this name: a second To is wrong, but who stands there is meant."""
-        if name not in values:
-            return ()
-        return parse_address_list(", ".join([field_text(raw) for raw in values[name][:_MOST_READ]]))
+        text = first.get(name, "")
+        return parse_address_list(", ".join([text, *more[name]]) if name in more else text)
+
+    def first_addresses(name: str) -> tuple[Address, ...]:
+        """Of the first of these fields that has any."""
+        found = parse_address_list(first.get(name, ""))
+        if not found and name in more:
+            found = next(filter(None, map(parse_address_list, more[name][:9])), ())
+        return found
 
     def ids(name: str) -> str:
-        return " ".join(first(name).split())
+        return " ".join(first[name].split()) if name in first else ""
 
     reply_to = addresses("reply-to")
-    if first("reply-to") and not reply_to:
+    if not reply_to and first.get("reply-to"):
         unplaced["reply-to"] = "Reply-To"
     importance, not_understood = _importance(first)
-    unplaced |= {name: name.title() for name in not_understood}
-    from_ = _first_addresses(values.get("from", ()))
-    if first("from") and not from_:
+    for name in not_understood:
+        unplaced[name] = name.title()
+    from_ = first_addresses("from")
+    if not from_ and first.get("from"):
         parts.warnings.append("the From field holds no address")
-    repeated = [name for name in _ONCE if len(values.get(name, ())) > 1]
-    parts.warnings += [f"more than one {name} field: the first is taken" for name in repeated]
+    if more:
+        repeated = [name for name in _ONCE if name in more]
+        parts.warnings += [f"more than one {name} field: the first is taken" for name in repeated]
     return Message(
-        subject=_decoded(values["subject"][0]) if "subject" in values else None,
+        subject=decode_words(first["subject"]).strip() if "subject" in first else None,
         from_=from_,
-        sender=next(iter(_first_addresses(values.get("sender", ()))), None),
+        sender=next(iter(first_addresses("sender")), None) if "sender" in first else None,
         reply_to=reply_to,
         to=addresses("to"),
         cc=addresses("cc"),
-        has_to_or_cc="to" in values or "cc" in values,
+        has_to_or_cc="to" in first or "cc" in first,
         body=parts.body,
         attachments=tuple(parts.attachments),
         importance=importance,
-        read_receipt=any([first(name) for name in _READ_RECEIPT]),
-        delivery_receipt=bool(first(_DELIVERY_RECEIPT)),
+        read_receipt=bool(first.get("disposition-notification-to") or first.get("x-confirm-reading-to")),
+        delivery_receipt=bool(first.get("return-receipt-to")),
         message_id=ids("message-id"),
         in_reply_to=ids("in-reply-to"),
         references=ids("references"),
@@ -267,23 +274,17 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
 
 
 def _subject(header: Fields) -> str:
-    return _decoded(next((raw for name, raw in header.fields if name.lower() == "subject"), b""))
-
-
-def _decoded(raw: bytes) -> str:
+    raw = next((raw for name, raw in header.fields if name.lower() == "subject"), b"")
     return decode_words(field_text(raw)).strip()
 
 
-def _first_addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
-    """The addresses of the first of these fields that has any."""
-    return next(filter(None, (parse_address_list(field_text(raw)) for raw in values[:10])), ())
-
-
-def _importance(first: Callable[[str], str]) -> tuple[Importance | None, list[str]]:
+def _importance(first: Mapping[str, str]) -> tuple[Importance | None, list[str]]:
     """The importance, or None and the names of the fields that were to say it."""
-    stated = [name for name in _IMPORTANCE if first(name)]
+    if first.keys().isdisjoint(_IMPORTANCE):
+        return None, []
+    stated = [name for name in _IMPORTANCE if first.get(name)]
     for name in stated:
-        words = first(name).lower().replace("(", " ").split()  # X-Priority: 1 (Highest)
+        words = first[name].lower().replace("(", " ").split()  # X-Priority: 1 (Highest)
         if words and words[0] in _IMPORTANCE[name]:
             return _IMPORTANCE[name][words[0]], []
     return None, stated
