@@ -140,7 +140,7 @@ class Delivery:
         account.mailbox = identity.mailbox or from_.addr
         if not account.mailbox:
             raise MailboxUnknown("no From address says which mailbox is to send; set mailbox or default_mailbox")
-        if not all(is_allowed(one.addr, identity.allowed_from) for one in message.from_):
+        if identity.allowed_from and not all(is_allowed(one.addr, identity.allowed_from) for one in message.from_):
             raise SenderNotAllowed("the From header is not in allowed_from")
         stamp = earlier.message_id if earlier else envelope.message_id
         if not message.message_id:  # by it the message is found again; the same for all tries

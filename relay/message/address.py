@@ -51,11 +51,13 @@ def is_address(text: str) -> bool:
 
 def is_address_again(name: str) -> bool:
     """Whether a display name is itself an address, in quotes or brackets perhaps: Exchange takes it for one."""
-    return is_address(name.strip(" \t'\"<>()[]"))
+    return "@" in name and is_address(name.strip(" \t'\"<>()[]"))
 
 
 def canonical(addr: str) -> str:
     """The key by which two addresses are compared: case, IDN form, needless quotes and a final dot don't count."""
+    if "@" in addr and '"' not in addr and addr.isascii():  # the usual case, and the short way
+        return addr.rstrip(".").lower()
     local, at, domain = addr.rpartition("@")
     if not at:
         return addr.casefold()
@@ -80,7 +82,7 @@ def parse_address_list(raw: str) -> tuple[Address, ...]:
     """
     if not raw:
         return ()
-    if "?=2C?=" in raw or "?=2c?=" in raw:
+    if "=?" in raw and ("?=2C?=" in raw or "?=2c?=" in raw):
         raw = _ENCODED_COMMA.sub(r"\1,", raw)
     raw = raw[:_MAX_LIST]
     if entry := _PLAIN_ENTRY.fullmatch(raw):  # one address is what most fields have
@@ -93,7 +95,8 @@ def parse_address_list(raw: str) -> tuple[Address, ...]:
 
 def _plain_address(entry: re.Match[str]) -> Address:
     quoted, phrase, angle, bare = entry.groups()
-    return Address(" ".join(decode_words(quoted or phrase or "").split()), angle or bare)
+    name = quoted or phrase
+    return Address(" ".join(decode_words(name).split()) if name else "", angle or bare)
 
 
 class _ListReader:

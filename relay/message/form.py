@@ -60,6 +60,8 @@ def lost_in_json(structure: Structure, texts: Iterable[str]) -> Iterable[str]:
         if found := _lost_leaf(leaf):
             yield found
     for text in texts:
+        if "-----BEGIN PGP" not in text:
+            continue
         if "-----BEGIN PGP MESSAGE-----" in text:
             yield "encryption"
         if "-----BEGIN PGP SIGNED MESSAGE-----" in text:
@@ -67,11 +69,13 @@ def lost_in_json(structure: Structure, texts: Iterable[str]) -> Iterable[str]:
 
 
 def _lost_leaf(leaf: Leaf) -> str:
+    if leaf.media_type in ("text/plain", "text/html"):
+        return ""
     look = _LOST_LEAVES.get(leaf.media_type)
     if look is not None and (found := look(leaf)):
         return found
     is_text = leaf.media_type.startswith("text/") and leaf.disposition != "attachment"
-    if is_text and _is_alternative(leaf) and leaf.media_type not in ("text/plain", "text/html"):
+    if is_text and _is_alternative(leaf):
         return "alternative of another kind"  # text/enriched, AMP: with JSON an attachment beside the body
     return ""
 

@@ -119,12 +119,11 @@ def _skip_to_header(octets: View, start: int, end: int) -> int:
 
 def field_text(raw: bytes) -> str:
     """The value of a field: unfolded, without NUL; raw 8-bit is UTF-8, else Windows-1252. Encoded words stay."""
-    raw = raw.strip()
     if b"\n" in raw or b"\r" in raw:
-        raw = _FOLD.sub(b" ", raw)
+        raw = _FOLD.sub(b" ", raw.strip())
     if raw.isascii() and b"\0" not in raw:  # the usual case, and the short way
         return raw.decode("ascii").strip()
-    return decode_text(raw, None)[0].strip()
+    return decode_text(raw.strip(), None)[0].strip()
 
 
 def decode_words(text: str) -> str:
@@ -189,7 +188,9 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
     Continuations and charsets by RFC 2231, which go before a plain value of the same name; the first of two wins.
     File names are decoded also where a sender put encoded words there, against RFC 2047 §5.
     """
-    segments = [segment.strip() for segment in _SEGMENT.findall(text[:_MAX_PARAMETERS])]
+    text = text[:_MAX_PARAMETERS]
+    pieces_of_text = _SEGMENT.findall(text) if '"' in text else text.lstrip(";").split(";")
+    segments = [piece.strip() for piece in pieces_of_text]
     value = segments.pop(0) if segments else ""
     if "=" in value:  # the semicolon was forgotten, or there is no main value at all
         segments.insert(0, value)
@@ -209,9 +210,10 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
             pieces.setdefault(continued[1], {}).setdefault(number, (_unquote(raw.strip()), extended))
         else:
             plain.setdefault(name, _unquote(raw.strip()))
-    parameters = {name: _decode_name(name, found) for name, found in plain.items()}
-    for name, numbered in pieces.items():
-        parameters[name] = _decode_name(name, _join_continuations(numbered))
+    parameters = plain | {name: _join_continuations(numbered) for name, numbered in pieces.items()}
+    for name in ("name", "filename"):
+        if name in parameters:
+            parameters[name] = decode_words(parameters[name])
     return value.lower(), parameters
 
 
@@ -224,10 +226,6 @@ def _unquote(raw: str) -> str:
         quoted = _QUOTED.match(raw)
         inner = quoted[1] if quoted else raw[1:]
     return _QUOTED_PAIR.sub(r"\1", inner) if "\\" in inner else inner
-
-
-def _decode_name(name: str, value: str) -> str:
-    return decode_words(value) if name in ("name", "filename") else value
 
 
 def _join_continuations(numbered: Mapping[int, tuple[str, bool]]) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from relay.spool import Octets, Spool, Spooled
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
-_NO_LINE_END = bytes(set(range(256)) - set(b"\r\n"))
 
 
 def normalised(content: Octets) -> Octets:
@@ -30,10 +29,9 @@ def normalised(content: Octets) -> Octets:
 
 
 def _is_normal(piece: bytes) -> bool:
-    """Whether every CR and LF in it stands in a CR LF. By two passes in C that are faster than a count of each."""
-    ends = piece.translate(None, _NO_LINE_END)
-    pairs = len(ends) // 2
-    return ends == b"\r\n" * pairs and piece.count(b"\r\n") == pairs
+    """Whether every CR and LF in it stands in a CR LF. Faster than a count of each."""
+    rest = piece.replace(b"\r\n", b"")
+    return b"\n" not in rest and b"\r" not in rest
 
 
 def _normalised_in_pieces(content: Spooled) -> Octets:

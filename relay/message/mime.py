@@ -148,8 +148,8 @@ def _first_values(header: Fields) -> dict[str, str]:
     """The Content- fields by lower-case name; the first of two wins."""
     found: dict[str, str] = {}
     for name, raw in header.fields:
-        if name[:8].lower() == "content-":
-            found.setdefault(name.lower(), field_text(raw))
+        if name[0] in "Cc" and (key := name.lower()).startswith("content-") and key not in found:
+            found[key] = field_text(raw)
     return found
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from relay.message.address import parse_address_list
@@ -40,6 +40,7 @@ _READ = {
     *("reply-to", "to", "cc", "disposition-notification-to", "x-confirm-reading-to", "return-receipt-to"),
 }
 _UNNAMED = {"bcc", "resent-bcc", "mime-version"}  # neither carried nor named as missing
+_EMPTY = Body("text", "")
 _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
 _MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
@@ -74,12 +75,11 @@ class _Parts:
 
     structure: Structure
     strict: bool
-    body: Body = field(default_factory=lambda: Body("text", ""))
+    body: Body = _EMPTY
     attachments: list[Attachment] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     not_carried: list[str] = field(default_factory=list)
     _beside_body: set[int] = field(default_factory=set)  # numbers of the text parts that become attachments
-    _candidates: list[Leaf] = field(default_factory=list)
     _texts: dict[int, tuple[str, bool]] = field(default_factory=dict)  # of the candidates, and whether it is certain
 
     def choose_body(self) -> None:
@@ -88,10 +88,16 @@ class _Parts:
         HTML that shows nothing does not hide a text: it counts as blank beside one.
         """
         self.warnings += self.structure.warnings
-        self._candidates = [leaf for leaf in self.structure.leaves if self._may_be_body(leaf)]
-        self._texts = {leaf.number: self._text_of(leaf) for leaf in self._candidates}
+        candidates = [leaf for leaf in self.structure.leaves if self._may_be_body(leaf)]
+        for leaf in candidates:
+            self._texts[leaf.number] = self._text_of(leaf)
+        if len(candidates) == 1:  # nothing to choose
+            text = self._texts[candidates[0].number][0]
+            is_html = candidates[0].media_type == "text/html" and text.strip()
+            self.body = Body("html" if is_html else "text", text)
+            return
         texts = {number: text for number, (text, _) in self._texts.items()}
-        filled = [leaf for leaf in self._candidates if texts[leaf.number].strip()]
+        filled = [leaf for leaf in candidates if texts[leaf.number].strip()]
         if any(leaf.media_type == "text/plain" for leaf in filled):
             filled = [leaf for leaf in filled if leaf.media_type == "text/plain" or shows_something(texts[leaf.number])]
         chosen = next((leaf for leaf in filled if leaf.media_type == "text/html"), None)
@@ -205,11 +211,33 @@ def _are_alternatives(one: Leaf, other: Leaf) -> bool:
     return bool(common) and common[-1].subtype == "alternative"
 
 
-def _read_header(header: Fields, parts: _Parts) -> Message:
-    first: dict[str, str] = {}  # the value of the first field of each name that is read, by lower-case name
-    more: dict[str, list[str]] = {}  # likewise the values of those behind it
-    x_headers: list[tuple[str, str]] = []
-    unplaced: dict[str, str] = {}  # by lower-case name, as first written
+class _Values(NamedTuple):
+    """What stands in the fields of a header, and which it has beside those that are read. Names are in lower case."""
+
+    first: dict[str, str]  # of the fields that are read, the first of each name
+    more: dict[str, list[str]]  # those of that name behind it
+    x_headers: list[tuple[str, str]]  # name as written
+    unplaced: dict[str, str]  # the name as first written, by name
+
+    def addresses(self, name: str) -> tuple[Address, ...]:
+        """Of all fields of this name: a second To is wrong, but who stands there is meant."""
+        text = self.first.get(name, "")
+        return parse_address_list(", ".join([text, *self.more[name]]) if name in self.more else text)
+
+    def first_addresses(self, name: str) -> tuple[Address, ...]:
+        """Of the first of these fields that has any."""
+        found = parse_address_list(self.first.get(name, ""))
+        if not found and name in self.more:
+            found = next(filter(None, map(parse_address_list, self.more[name][:9])), ())
+        return found
+
+    def ids(self, name: str) -> str:
+        return " ".join(self.first.get(name, "").split())
+
+
+def _values(header: Fields) -> _Values:
+    found = _Values({}, {}, [], {})
+    first, more, x_headers, unplaced = found
     for name, raw in header.fields:
         key = name.lower()
         if key in _READ:
@@ -222,29 +250,19 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
             x_headers.append((name, value))
         elif key not in _UNNAMED and not key.startswith("content-"):
             unplaced.setdefault(key, name)
+    return found
 
-    def addresses(name: str) -> tuple[Address, ...]:
-        """Of all fields of this name: a second To is wrong, but who stands there is meant."""
-        text = first.get(name, "")
-        return parse_address_list(", ".join([text, *more[name]]) if name in more else text)
 
-    def first_addresses(name: str) -> tuple[Address, ...]:
-        """Of the first of these fields that has any."""
-        found = parse_address_list(first.get(name, ""))
-        if not found and name in more:
-            found = next(filter(None, map(parse_address_list, more[name][:9])), ())
-        return found
-
-    def ids(name: str) -> str:
-        return " ".join(first[name].split()) if name in first else ""
-
-    reply_to = addresses("reply-to")
+def _read_header(header: Fields, parts: _Parts) -> Message:
+    values = _values(header)
+    first, more, x_headers, unplaced = values
+    reply_to = values.addresses("reply-to") if "reply-to" in first else ()
     if not reply_to and first.get("reply-to"):
         unplaced["reply-to"] = "Reply-To"
     importance, not_understood = _importance(first)
     for name in not_understood:
         unplaced[name] = name.title()
-    from_ = first_addresses("from")
+    from_ = values.first_addresses("from")
     if not from_ and first.get("from"):
         parts.warnings.append("the From field holds no address")
     if more:
@@ -253,19 +271,19 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
     return Message(
         subject=decode_words(first["subject"]).strip() if "subject" in first else None,
         from_=from_,
-        sender=next(iter(first_addresses("sender")), None) if "sender" in first else None,
+        sender=next(iter(values.first_addresses("sender")), None) if "sender" in first else None,
         reply_to=reply_to,
-        to=addresses("to"),
-        cc=addresses("cc"),
+        to=values.addresses("to"),
+        cc=values.addresses("cc") if "cc" in first else (),
         has_to_or_cc="to" in first or "cc" in first,
         body=parts.body,
         attachments=tuple(parts.attachments),
         importance=importance,
         read_receipt=bool(first.get("disposition-notification-to") or first.get("x-confirm-reading-to")),
         delivery_receipt=bool(first.get("return-receipt-to")),
-        message_id=ids("message-id"),
-        in_reply_to=ids("in-reply-to"),
-        references=ids("references"),
+        message_id=values.ids("message-id"),
+        in_reply_to=values.ids("in-reply-to") if "in-reply-to" in first else "",
+        references=values.ids("references") if "references" in first else "",
         x_headers=tuple(x_headers),
         other_headers=tuple(unplaced.values()),
         not_carried=_unique(parts.not_carried),
@@ -290,5 +308,5 @@ def _importance(first: Mapping[str, str]) -> tuple[Importance | None, list[str]]
     return None, stated
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _unique(names: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names)) if names else ()

@@ -47,5 +47,5 @@ def from_address(message: Message, reverse_path: str, mailbox: str) -> Address:
     """
     if message.from_:
         first = message.from_[0]
-        return Address("" if is_address_again(first.name) else first.name, first.addr)
+        return Address("", first.addr) if is_address_again(first.name) else first
     return Address("", reverse_path or mailbox)
