@@ -76,7 +76,7 @@ def mime_form(
 
 def _is_list(raw: bytes) -> bool:
     """Whether a field names addresses, and as Exchange can read them: see address.py on commas as encoded words."""
-    return b"@" in raw and b"?=2C?=" not in raw.upper()
+    return raw.find(b"@") >= 0 and raw.upper().find(b"?=2C?=") < 0
 
 
 def _edited(
@@ -107,13 +107,15 @@ def _edited(
 
 def _missing(header: Fields, from_: Address, stamp: Stamp) -> dict[str, bytes]:
     present = {name.lower() for name, raw in header.fields if raw.strip()}
-    domain = with_ascii_domain(stamp.mailbox if "@" in stamp.mailbox else from_.addr).rpartition("@")[2]
-    stamps = {
-        "date": f"Date: {format_datetime(stamp.now)}\r\n",
-        "message-id": f"Message-ID: <{stamp.message_id}@{domain}>\r\n",
-        "mime-version": "MIME-Version: 1.0\r\n",
-    }
-    return {name: field.encode("ascii", "replace") for name, field in stamps.items() if name not in present}
+    missing: dict[str, bytes] = {}
+    if "date" not in present:
+        missing["date"] = f"Date: {format_datetime(stamp.now)}\r\n".encode("ascii")
+    if "message-id" not in present:
+        domain = with_ascii_domain(stamp.mailbox if "@" in stamp.mailbox else from_.addr).rpartition("@")[2]
+        missing["message-id"] = f"Message-ID: <{stamp.message_id}@{domain}>\r\n".encode("ascii", "replace")
+    if "mime-version" not in present:
+        missing["mime-version"] = b"MIME-Version: 1.0\r\n"
+    return missing
 
 
 def _body(content: bytes, header: Fields, message: Message) -> tuple[list[bytes], dict[str, bytes]]:

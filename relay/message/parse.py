@@ -268,27 +268,26 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
     if more:
         repeated = [name for name in _ONCE if name in more]
         parts.warnings += [f"more than one {name} field: the first is taken" for name in repeated]
+    subject = decode_words(first["subject"]).strip() if "subject" in first else None
+    sender = next(iter(values.first_addresses("sender")), None) if "sender" in first else None
+    to = values.addresses("to")
+    cc = values.addresses("cc") if "cc" in first else ()
+    has_to_or_cc = "to" in first or "cc" in first
+    body, attachments = parts.body, tuple(parts.attachments)
+    read_receipt = bool(first.get("disposition-notification-to") or first.get("x-confirm-reading-to"))
+    delivery_receipt = bool(first.get("return-receipt-to"))
+    message_id = values.ids("message-id")
+    in_reply_to = values.ids("in-reply-to") if "in-reply-to" in first else ""
+    references = values.ids("references") if "references" in first else ""
+    not_carried, warnings = _unique(parts.not_carried), _unique(parts.warnings)
+    # By position: by name, it takes three times as long.
+    # fmt: off
     return Message(
-        subject=decode_words(first["subject"]).strip() if "subject" in first else None,
-        from_=from_,
-        sender=next(iter(values.first_addresses("sender")), None) if "sender" in first else None,
-        reply_to=reply_to,
-        to=values.addresses("to"),
-        cc=values.addresses("cc") if "cc" in first else (),
-        has_to_or_cc="to" in first or "cc" in first,
-        body=parts.body,
-        attachments=tuple(parts.attachments),
-        importance=importance,
-        read_receipt=bool(first.get("disposition-notification-to") or first.get("x-confirm-reading-to")),
-        delivery_receipt=bool(first.get("return-receipt-to")),
-        message_id=values.ids("message-id"),
-        in_reply_to=values.ids("in-reply-to") if "in-reply-to" in first else "",
-        references=values.ids("references") if "references" in first else "",
-        x_headers=tuple(x_headers),
-        other_headers=tuple(unplaced.values()),
-        not_carried=_unique(parts.not_carried),
-        warnings=_unique(parts.warnings),
+        subject, from_, sender, reply_to, to, cc, has_to_or_cc, body, attachments, importance,
+        read_receipt, delivery_receipt, message_id, in_reply_to, references,
+        tuple(x_headers), tuple(unplaced.values()), not_carried, warnings,
     )
+    # fmt: on
 
 
 def _subject(header: Fields) -> str:
