@@ -160,10 +160,12 @@ class Delivery:
 
     def _parsed(self, content: Octets) -> tuple[Octets, Message]:
         """What is so large that it lies in a file takes so long that threads would come into each other's way."""
+        if isinstance(content, bytes) and len(content) < _LARGE_BYTES:
+            return read(content, strict_attachments=self._config.strict_attachments)
         work = partial(read, content, strict_attachments=self._config.strict_attachments)
         if isinstance(content, Spooled):
             return cast(tuple[Octets, Message], self._in_process(work))
-        return self._aside(len(content), work)
+        return cast(tuple[Octets, Message], self._in_thread(work))
 
     def _rewrite(self, mail: _Mail, account: Account) -> _Mail:
         message, from_ = put_mailbox_in_from(mail.message, mail.from_, mail.mailbox)
@@ -174,9 +176,10 @@ class Delivery:
     def _send(self, mail: _Mail, deadline: Deadline, account: Account) -> Receipt:
         choice = choose_form(mail.message, self._config.format, save_to_sent=self._config.save_to_sent)
         account.form, account.form_reason = choice.form, choice.reason
-        content = Content((Base64(mail.content),))  # what the MIME form takes, and a little less
         if choice.form == "json" or len(mail.content) <= self._large.limit_bytes:
             content = self._written(mail, choice.form, choice.reason, account)
+        else:
+            content = Content((Base64(mail.content),))  # what the MIME form takes, and a little less
         if len(content) > self._large.limit_bytes and choice.json_will_do:
             content = self._written(mail, "json", "too large for MIME in one request", account)
         is_large = len(content) > self._large.limit_bytes

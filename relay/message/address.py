@@ -70,6 +70,8 @@ def canonical(addr: str) -> str:
 
 def with_ascii_domain(addr: str) -> str:
     """addr with its domain as A-labels where it is an IDN (RFC 5891), for header fields that hold ASCII alone."""
+    if addr.isascii():
+        return addr
     local, at, domain = addr.rpartition("@")
     return addr if domain.isascii() else f"{local}{at}{comparable_domain(domain)}"
 

@@ -28,6 +28,9 @@ class Choice(NamedTuple):
     json_will_do: bool = False
 
 
+_NOTHING_KEPT = Choice("json", "save_to_sent is off")
+
+
 def choose_form(message: Message, graph_format: str, *, save_to_sent: bool) -> Choice:
     """The form in which a message goes: the one that keeps the most of it, unless graph_format names one.
 
@@ -38,12 +41,11 @@ def choose_form(message: Message, graph_format: str, *, save_to_sent: bool) -> C
         return Choice("json", "graph_format")
     if graph_format == "mime":
         return Choice("mime", f"graph_format{copy}")
-    losses = [name for name in message.not_carried if name != TEXT_ALTERNATIVE]
-    if losses:
+    if message.not_carried and (losses := [name for name in message.not_carried if name != TEXT_ALTERNATIVE]):
         return Choice("mime", f"{', '.join(losses)}{copy}", json_will_do=not is_sealed(message))
     if save_to_sent:
         return Choice("mime", "save_to_sent", json_will_do=True)
-    return Choice("json", "save_to_sent is off")
+    return _NOTHING_KEPT
 
 
 def is_sealed(message: Message) -> bool:
@@ -57,7 +59,7 @@ def lost_in_json(structure: Structure, texts: Iterable[str]) -> Iterable[str]:
         if found := _LOST_CONTAINERS.get(media_type):
             yield found
     for leaf in structure.leaves:
-        if found := _lost_leaf(leaf):
+        if leaf.media_type not in _KEPT_LEAVES and (found := _lost_leaf(leaf)):
             yield found
     for text in texts:
         if "-----BEGIN PGP" not in text:
@@ -69,8 +71,6 @@ def lost_in_json(structure: Structure, texts: Iterable[str]) -> Iterable[str]:
 
 
 def _lost_leaf(leaf: Leaf) -> str:
-    if leaf.media_type in ("text/plain", "text/html"):
-        return ""
     look = _LOST_LEAVES.get(leaf.media_type)
     if look is not None and (found := look(leaf)):
         return found
@@ -110,6 +110,7 @@ _LOST_CONTAINERS: Mapping[str, str] = {
     "multipart/encrypted": "encryption",
     "multipart/report": "delivery report",
 }
+_KEPT_LEAVES = {"text/plain", "text/html"}
 _LOST_LEAVES: Mapping[str, Callable[[Leaf], str]] = {
     "application/pkcs7-mime": _smime,
     "application/x-pkcs7-mime": _smime,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from relay.message.address import parse_address_list, with_ascii_domain
@@ -98,20 +98,21 @@ def encoded_words(text: str) -> bytes:
     return b"\r\n ".join(words)
 
 
-def address_field(name: str, addresses: Iterable[Address]) -> bytes:
+def address_field(name: str, addresses: Sequence[Address]) -> bytes:
     """A field with its line end; nothing where there is no address."""
-    written = address_list(addresses)
-    return b"%s: %s\r\n" % (name.encode("ascii"), written) if written else b""
+    if not addresses:
+        return b""
+    return b"%s: %s\r\n" % (name.encode("ascii"), address_list(addresses))
 
 
-def address_list(addresses: Iterable[Address]) -> bytes:
+def address_list(addresses: Sequence[Address]) -> bytes:
     """The addresses with their display names, one on each line."""
-    return b",\r\n ".join(_mailbox(address) for address in addresses)
+    return b",\r\n ".join(map(_mailbox, addresses))
 
 
 def _mailbox(address: Address) -> bytes:
     addr = with_ascii_domain(address.addr).encode("utf-8", "replace")  # the local part may need RFC 6532
-    name = " ".join(_CONTROLS.sub(" ", address.name).split())
+    name = address.name and " ".join(_CONTROLS.sub(" ", address.name).split())
     if not name:
         return addr
     if not name.isascii() or "=?" in name or len(name) > _MAX_QUOTED:

@@ -212,11 +212,12 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
             pieces.setdefault(continued[1], {}).setdefault(number, (_unquote(raw.strip()), extended))
         else:
             plain.setdefault(name, _unquote(raw.strip()))
-    parameters = plain | {name: _join_continuations(numbered) for name, numbered in pieces.items()}
+    for name, numbered in pieces.items():
+        plain[name] = _join_continuations(numbered)
     for name in ("name", "filename"):
-        if name in parameters:
-            parameters[name] = decode_words(parameters[name])
-    return value.lower(), parameters
+        if name in plain:
+            plain[name] = decode_words(plain[name])
+    return value.lower(), plain
 
 
 def _unquote(raw: str) -> str:

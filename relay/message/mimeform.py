@@ -25,7 +25,8 @@ from relay.message.mime import Leaf, Structure, decode_octets, split_parts
 from relay.message.model import Address, Message, Recipients
 from relay.message.parse import charset_of
 
-_RESENT_TO = ("resent-to", "resent-cc", "resent-bcc")  # to programs that read recipients out of headers, these are some
+# To programs that read recipients out of headers, these are some.
+_NO_RESENT = {"resent-to": b"", "resent-cc": b"", "resent-bcc": b""}
 _UNSAID = {"bcc", "resent-bcc"}  # left out without a word: a Bcc field reaches nobody
 _ONCE = {  # RFC 5322 §3.6 and RFC 2045 §3: the first is taken, as parse.py does
     *("subject", "date", "message-id", "mime-version", "in-reply-to", "references", "sender"),
@@ -59,12 +60,12 @@ def mime_form(
         "to": address_field("To", recipients.to),
         "cc": address_field("Cc", recipients.cc),
         "bcc": address_field("Bcc", recipients.bcc),
-        **dict.fromkeys(_RESENT_TO, b""),
+        **_NO_RESENT,
     }
     if message.reply_to and not any(name.lower() == "reply-to" and _is_list(raw) for name, raw in header.fields):
         written["reply-to"] = address_field("Reply-To", message.reply_to)
-    senders = {canonical(from_.addr), canonical(stamp.mailbox)}
-    if message.sender is None or canonical(message.sender.addr) not in senders:
+    sender = message.sender
+    if sender is None or canonical(sender.addr) not in (canonical(from_.addr), canonical(stamp.mailbox)):
         written["sender"] = b""  # somebody else's Exchange refuses; it writes its own where one is needed
     too_long = header.body_start > _MAX_MENDED
     sound = too_long or (not header.mended and is_sound(content[: header.body_start].rstrip(b"\r\n")))
@@ -98,9 +99,9 @@ def _edited(
             if not written[key] and key not in _UNSAID and key not in ("to", "cc"):
                 left_out.append(name)
         elif key not in missing and not (key in _ONCE and key in seen):
-            pieces.append(b"%s:%s\r\n" % (name.encode("ascii"), raw if sound else mended_value(name, raw)))
+            pieces += (name.encode("ascii"), b":", raw if sound else mended_value(name, raw), b"\r\n")
         seen.add(key)
-    pieces += (field for key, field in written.items() if key not in seen)
+    pieces += [field for key, field in written.items() if key not in seen]
     pieces += missing.values()
     return pieces, left_out
 
