@@ -35,12 +35,17 @@ class _Framing(NamedTuple):
     """How mail data ends, and what dot-stuffing looks like (RFC 5321 §4.5.2)."""
 
     line_end: bytes
+    stuffed: bytes  # a dot at the beginning of a line: a stuffed one, or that of the end
     ends: tuple[bytes, ...]
 
-    def find_end(self, held: bytes) -> tuple[int, int]:
-        """Where the end begins and stops; -1 when it is not there."""
-        found = [(at, at + len(end)) for end in self.ends if (at := held.find(end)) >= 0]
-        return min(found, default=(-1, -1))
+    def find_end(self, held: bytes, start: int) -> tuple[int, int]:
+        """Where the first end from start on begins and stops; -1 when it is not there."""
+        first, behind = -1, -1
+        for end in self.ends:
+            at = held.find(end, start)
+            if at >= 0 and (at < first or first < 0):
+                first, behind = at, at + len(end)
+        return first, behind
 
     def end_begun(self, held: bytes) -> int:
         """How many of the last octets may be the beginning of the end."""
@@ -51,8 +56,8 @@ class _Framing(NamedTuple):
         return 0
 
 
-_CR_LF = _Framing(b"\r\n", (b"\r\n.\r\n",))
-_BARE_LF = _Framing(b"\n", (b"\n.\r\n", b"\n.\n"))  # for the clients in bare_lf_networks alone
+_CR_LF = _Framing(b"\r\n", b"\r\n.", (b"\r\n.\r\n",))
+_BARE_LF = _Framing(b"\n", b"\n.", (b"\n.\r\n", b"\n.\n"))  # for the clients in bare_lf_networks alone
 
 
 class Disconnected(Exception):
@@ -192,39 +197,42 @@ class LineIO:
         OverBudget raised. Raises TimedOut, Disconnected.
         """
         framing = self._framing
-        stuffed = framing.line_end + b"."
         # An imagined line end in front lets a dot in the very first line be found like any other.
-        held = framing.line_end + self._rest()
-        spool = Spool(digested=True)
+        held = framing.line_end + (self._rest() or self._receive_data(b""))
         imagined = len(framing.line_end)
+        spool: Spool | None = None  # a small message is mostly one piece, and needs none
         size = 0
         fits = True
         passed = b""  # the last octets before held, as they came
         while True:
             # A dot at the beginning of a line is either the end or a stuffed one: without one, neither is looked for.
-            dotted = b"." in held and stuffed in held  # in two steps: base64 has no dot, and is soon looked through
-            end, behind = framing.find_end(held) if dotted else (-1, -1)
+            dot = held.find(framing.stuffed) if b"." in held else -1  # base64 has no dot, and is soon looked through
+            end, behind = framing.find_end(held, dot) if dot >= 0 else (-1, -1)
             # No stuffed dot straddles two pieces, since what may be the beginning of one is held back.
             cut = end + len(framing.line_end) if end >= 0 else len(held) - framing.end_begun(held)
-            piece = held[:cut].replace(stuffed, framing.line_end) if dotted else held[:cut]
+            piece = held[:cut] if dot == end else held[:cut].replace(framing.stuffed, framing.line_end)
             if imagined:
                 piece, imagined = piece[imagined:], max(imagined - len(piece), 0)
             size += len(piece)
             fits = fits and size <= limit and reservation.grow(len(piece))
-            if fits:
-                spool.append(piece)
-            else:
-                spool.clear()
+            if not fits:
+                spool = None
                 reservation.release()
             if end >= 0:
                 self._buffer = held[behind:]
                 break
+            if fits:
+                spool = spool if spool is not None else Spool(digested=True)
+                spool.append(piece)
             passed, held = (passed + held[:cut])[-4:], held[cut:]
             held += self._receive_data(passed + held)
         if size > limit:
             raise DataTooLarge(size)
         if not fits:
             raise OverBudget(size)
+        if spool is None:
+            return piece
+        spool.append(piece)
         return spool.finish()
 
     def read_chunk(self, size: int, spool: Spool | None) -> None:
