@@ -16,7 +16,7 @@ from relay.smtp import reply as replies
 from relay.smtp.reply import Reject
 
 # RFC 5321 §4.5.3.1.4 gives 512 octets, its extensions add to MAIL and RCPT, RFC 4954 §4 asks 12,288 for AUTH.
-_DEFAULT_LIMIT = 512
+DEFAULT_LIMIT = 512
 _LIMITS = {b"MAIL": 2048, b"RCPT": 2048, b"AUTH": 12288}
 LONGEST_LINE = 12288
 
@@ -49,7 +49,7 @@ _CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?:[ \t]+(?P<last>[Ll][Aa][Ss][Tt]))?
 
 def line_limit(line: bytes) -> int:
     """Octets, CR LF included, that a line opening with this verb may have."""
-    return _LIMITS.get(line[:4].upper(), _DEFAULT_LIMIT)
+    return _LIMITS.get(line[:4].upper(), DEFAULT_LIMIT)
 
 
 class Command(NamedTuple):

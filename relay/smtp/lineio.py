@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from relay.clock import Clock, Deadline
 from relay.smtp import tls
 from relay.smtp.budget import Reservation
-from relay.smtp.command import LONGEST_LINE, line_limit
+from relay.smtp.command import DEFAULT_LIMIT, LONGEST_LINE, line_limit
 from relay.spool import Octets, Spool
 
 _PIECE = 65536
@@ -165,11 +165,11 @@ class LineIO:
             self._let_others_run()
 
     def read_line(self, limit: int | None = None) -> bytes:
-        """The next line without its line end. limit: octets with CR LF; None: by the verb it opens with.
+        """The next line without its line end. limit: octets with CR LF, 512 at least; None: by the verb it opens with.
 
         Raises LineTooLong, TlsHello, TimedOut, Disconnected.
         """
-        patience: Deadline | None = None
+        until: float | None = None
         searched = self._at
         while True:
             if self._buffer.startswith(_TLS_HANDSHAKE, self._at):  # may hold no LF, and waits for our part of it
@@ -178,14 +178,15 @@ class LineIO:
             if end >= 0:
                 line = self._buffer[self._at : end]
                 self._at = end + 1
-                if len(line) + 1 > (limit or line_limit(line)):
+                if len(line) >= DEFAULT_LIMIT and len(line) + 1 > (limit or line_limit(line)):
                     raise LineTooLong
                 return line[:-1] if line.endswith(b"\r") else line
             rest = self._rest()
-            wait_s = self._timeout_s if patience is None else patience.remaining()
-            patience = patience or Deadline(self._clock, self._timeout_s)
+            now = self._clock.monotonic()
+            wait_s = self._timeout_s if until is None else until - now
+            until = now + self._timeout_s if until is None else until
             if len(rest) > LONGEST_LINE:
-                self._discard_line(patience)
+                self._discard_line(until)
                 raise LineTooLong
             searched = len(rest)
             self._buffer = rest + self._receive(wait_s)
@@ -332,9 +333,9 @@ class LineIO:
         except TimedOut:
             raise TimedOut(waiting_for_dot=recent.endswith(_NEARLY_ENDS)) from None
 
-    def _discard_line(self, patience: Deadline) -> None:
+    def _discard_line(self, until: float) -> None:
         while True:
-            octets = self._receive(patience.remaining())
+            octets = self._receive(until - self._clock.monotonic())
             _, found, rest = octets.partition(b"\n")
             if found:
                 self._buffer = rest
@@ -350,7 +351,8 @@ class LineIO:
         """Some octets, within wait_s and the connection's lifetime."""
         self.flush()
         self.give_way(_READ_WORK)
-        wait_s = min(wait_s, self._lifetime.remaining())
+        left_s = self._lifetime.at - self._clock.monotonic()
+        wait_s = wait_s if wait_s < left_s else left_s
         if wait_s <= 0:
             raise TimedOut
         try:

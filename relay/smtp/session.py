@@ -83,7 +83,7 @@ class Session:
         try:
             if self._implicit_tls:
                 self._start_tls()
-            self.write_reply(replies.greeting(self._settings.hostname))
+            self.write_reply(self._settings.greeting)
             while not self._closing:
                 self._one_command()
             self._io.flush()
@@ -189,25 +189,12 @@ class Session:
     def _ehlo(self, _: str) -> Reply:
         self._greeted = True
         self._drop_transaction()
-        extensions = [
-            "PIPELINING",
-            f"SIZE {self._settings.max_message_bytes}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "CHUNKING",
-            "ENHANCEDSTATUSCODES",
-        ]
-        if self._settings.tls is not None and not self._in_tls:
-            extensions.append("STARTTLS")
-        if not self._tls_missing():
-            # The second form is what clients from before RFC 2554 look for.
-            extensions += ("AUTH PLAIN LOGIN", "AUTH=PLAIN LOGIN")
-        return replies.ehlo(self._settings.hostname, tuple(extensions))
+        return self._settings.ehlo_in_tls if self._in_tls else self._settings.ehlo
 
     def _helo(self, _: str) -> Reply:
         self._greeted = True
         self._drop_transaction()
-        return replies.helo(self._settings.hostname)
+        return self._settings.helo
 
     def _starttls(self, argument: str) -> Reply:
         if argument:
@@ -231,11 +218,8 @@ class Session:
         self._drop_transaction()
         log.debug("tls_started", extra=self._facts(tls=self._io.tls_version()))
 
-    def _tls_missing(self) -> bool:
-        return self._settings.tls is not None and self._settings.tls_for_auth and not self._in_tls
-
     def _auth(self, argument: str) -> Reply:
-        if self._tls_missing():
+        if self._settings.tls_missing(in_tls=self._in_tls):
             reason = "AUTH outside of TLS; for a device that has no TLS see tls.require_for_auth"
             log.info("tls_required", extra=self._facts(reason=reason))
             raise Reject(replies.TLS_REQUIRED_FOR_AUTH)
