@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from relay.clock import Clock, Deadline
 from relay.smtp import tls
@@ -27,8 +27,17 @@ _LINE_OCTETS = 1310  # of mail data, that count as a line more: each full piece 
 _NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
 _TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
 
-Guard = Callable[[float], AbstractContextManager[Any]]
-"""Bounds what runs inside it to some seconds, by raising TimeoutError."""
+
+class Guard(Protocol):
+    """Bounds what its connection waits for, by raising TimeoutError."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """For `with`: what is inside of it takes no longer."""
+        ...
+
+    def close(self) -> None:
+        """It is not needed any more."""
+        ...
 
 
 class _Framing(NamedTuple):
@@ -111,13 +120,14 @@ class LineIO:
         lifetime: Deadline,
         *,
         bare_lf: bool = False,
-        guard: Guard = nullcontext,
+        guard: Guard | None = None,
         let_others_run: Callable[[], object] = lambda: None,
     ) -> None:
         """lifetime: the end of the connection; reads stop there, a reply that is due is still written.
 
-        bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, whose socket time-out counts
-        for each read anew. let_others_run: for a client that sends faster than we read, and so never makes us wait.
+        bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, where the socket's time-out
+        counts for each read anew, and for reads before it, where it costs less than that. let_others_run: for a client
+        that sends faster than we read, and so never makes us wait.
         """
         self._socket = sock
         self._clock = clock
@@ -127,7 +137,7 @@ class LineIO:
         self._guard = guard
         self._let_others_run = let_others_run
         self._work = 0  # since the others had their turn
-        self._bound_s = -1.0  # what the socket's time-out is; below zero: not known
+        self._bound_s: float | None = -1.0  # what the socket's time-out is; below zero: not known
         self._buffer = b""
         self._at = 0  # how much of the buffer has been used
         self._unsent: list[bytes] = []
@@ -257,7 +267,7 @@ class LineIO:
         self._buffer, self._at = b"", 0
         patience_s = min(self._timeout_s, self._lifetime.remaining())
         try:
-            with self._guard(patience_s):
+            with self._guard.within(patience_s) if self._guard is not None else nullcontext():
                 self._bound(patience_s)
                 # In two steps: hang_up() finds the socket that the handshake waits on, and a client that is gone
                 # already, of which wrap_socket() asks no handshake, does not pass for one in TLS.
@@ -266,6 +276,7 @@ class LineIO:
                 sock.do_handshake()
         except (OSError, ValueError) as fault:
             raise TlsFailed(tls.why_failed(fault)) from fault
+        self._drop_guard()  # a record may come in pieces, each of which is given its time by the socket
 
     def tls_version(self) -> str:
         """`TLSv1.3`, or empty without TLS."""
@@ -311,9 +322,15 @@ class LineIO:
 
     def close(self) -> None:
         """The end of the connection; over TLS with close_notify."""
+        self._drop_guard()
         self._end_tls()
         with suppress(OSError):
             self._socket.close()
+
+    def _drop_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
 
     def _end_tls(self) -> None:
         """Without close_notify a client cannot tell our end from an attacker's (RFC 8446 §6.1)."""
@@ -341,7 +358,7 @@ class LineIO:
                 self._buffer = rest
                 return
 
-    def _bound(self, seconds: float) -> None:
+    def _bound(self, seconds: float | None) -> None:
         """What the next call of the socket may take; mostly it is the same as before."""
         if seconds != self._bound_s:
             self._bound_s = seconds
@@ -356,8 +373,13 @@ class LineIO:
         if wait_s <= 0:
             raise TimedOut
         try:
-            self._bound(wait_s)
-            octets = self._socket.recv(_PIECE)
+            if self._guard is None:
+                self._bound(wait_s)
+                octets = self._socket.recv(_PIECE)
+            else:
+                self._bound(None)
+                with self._guard.within(wait_s):
+                    octets = self._socket.recv(_PIECE)
         except TimeoutError:
             raise TimedOut from None
         except (OSError, ValueError) as fault:

@@ -104,9 +104,11 @@ class Session:
 
     def close(self) -> None:
         """The end of the connection, once run() is over."""
-        if self.cut_short:
-            self._io.linger(LINGER_S)
-        self._io.close()
+        try:
+            if self.cut_short:
+                self._io.linger(LINGER_S)
+        finally:
+            self._io.close()
 
     def drain(self) -> bool:
         """Called when the service stops. An idle session is told 421 and ended; True then. Others end by themselves."""
