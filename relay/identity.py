@@ -8,21 +8,20 @@ import os
 import re
 import uuid
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from relay.credentials import Secret
 from relay.idn import comparable_domain
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """One connection. address: the client's IP address as text, IPv4-mapped IPv6 already unwrapped."""
 
     address: str
     session: str
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a client sent in AUTH (RFC 4616 §2: authcid and passwd; authzid is not used)."""
 
     user: str

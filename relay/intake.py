@@ -10,7 +10,7 @@ from relay.bounds import Bounds
 from relay.clock import Clock, Deadline
 from relay.config import Config
 from relay.generation import Generation, generation_of
-from relay.greenlets import Threads, guard, let_others_run
+from relay.greenlets import Alarm, Threads, let_others_run
 from relay.identity import Client
 from relay.janitor import Task
 from relay.sideprocess import SideProcess
@@ -97,7 +97,7 @@ class Intake:
             limits.command_timeout_s,
             Deadline(self._clock, limits.connection_timeout_s),
             bare_lf=now.accounts.ends_lines_with_lf(client.address),
-            guard=guard,
+            guard=Alarm(),
             let_others_run=let_others_run,
         )
         return Session(line_io, client, now.submission, now.settings, implicit_tls=implicit_tls)

@@ -7,9 +7,11 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from relay.identity import Client, Credentials, Identity
+from relay.smtp import reply as replies
 from relay.smtp.budget import Budget
 from relay.smtp.envelope import Envelope
 from relay.smtp.reply import Reply
@@ -35,7 +37,7 @@ class Backend(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionSettings:
     """What one session needs to know of the configuration."""
 
@@ -47,3 +49,41 @@ class SessionSettings:
     tls_for_auth: bool = True  # where there is TLS: offer and accept AUTH only inside of it
     # Told of each message that is refused here, with the facts of its log line and its forward-paths.
     refused: Callable[[Result, Mapping[str, object], tuple[str, ...]], None] = lambda result, facts, paths: None
+
+    def tls_missing(self, *, in_tls: bool) -> bool:
+        """Whether AUTH has to wait for TLS."""
+        return self.tls is not None and self.tls_for_auth and not in_tls
+
+    # The same for every session, so each is made once.
+
+    @cached_property
+    def greeting(self) -> Reply:
+        return replies.greeting(self.hostname)
+
+    @cached_property
+    def helo(self) -> Reply:
+        return replies.helo(self.hostname)
+
+    @cached_property
+    def ehlo(self) -> Reply:
+        return replies.ehlo(self.hostname, self._extensions(in_tls=False))
+
+    @cached_property
+    def ehlo_in_tls(self) -> Reply:
+        return replies.ehlo(self.hostname, self._extensions(in_tls=True))
+
+    def _extensions(self, *, in_tls: bool) -> tuple[str, ...]:
+        extensions = [
+            "PIPELINING",
+            f"SIZE {self.max_message_bytes}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "CHUNKING",
+            "ENHANCEDSTATUSCODES",
+        ]
+        if self.tls is not None and not in_tls:
+            extensions.append("STARTTLS")
+        if not self.tls_missing(in_tls=in_tls):
+            # The second form is what clients from before RFC 2554 look for.
+            extensions += ("AUTH PLAIN LOGIN", "AUTH=PLAIN LOGIN")
+        return tuple(extensions)

@@ -16,7 +16,7 @@ from relay.smtp import reply as replies
 from relay.smtp.reply import Reject
 
 # RFC 5321 §4.5.3.1.4 gives 512 octets, its extensions add to MAIL and RCPT, RFC 4954 §4 asks 12,288 for AUTH.
-_DEFAULT_LIMIT = 512
+DEFAULT_LIMIT = 512
 _LIMITS = {b"MAIL": 2048, b"RCPT": 2048, b"AUTH": 12288}
 LONGEST_LINE = 12288
 
@@ -40,7 +40,8 @@ def _mailbox(more: str) -> re.Pattern[str]:
 
 
 _MAILBOX = _mailbox("")
-_PATH = re.compile(r'<(?:@[^:<>"]*:)?(?P<inside>(?:"(?:[^"\\]|\\.)*"|[^<>"])*)>')
+# ++ gives nothing back, so that no path makes it try over and over; without the + it would go octet by octet.
+_PATH = re.compile(r'<(?:@[^:<>"]*:)?(?P<inside>(?:[^<>"]++|"(?:[^"\\]|\\.)*")*)>')
 _OURS = frozenset(("SIZE", "BODY", "SMTPUTF8"))  # the parameters of MAIL that mean something here
 _SIZE = re.compile(r"[0-9]{1,20}")
 _CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?:[ \t]+(?P<last>[Ll][Aa][Ss][Tt]))?")
@@ -48,7 +49,7 @@ _CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?:[ \t]+(?P<last>[Ll][Aa][Ss][Tt]))?
 
 def line_limit(line: bytes) -> int:
     """Octets, CR LF included, that a line opening with this verb may have."""
-    return _LIMITS.get(line[:4].upper(), _DEFAULT_LIMIT)
+    return _LIMITS.get(line[:4].upper(), DEFAULT_LIMIT)
 
 
 class Command(NamedTuple):
@@ -67,6 +68,9 @@ class MailParameters(NamedTuple):
     ignored: tuple[str, ...] = ()
 
 
+_NO_PARAMETERS = MailParameters()
+
+
 def parse(line: bytes) -> Command:
     """The command in a line without its line end. Raises Reject for octets that no command has."""
     verb, _, rest = line.partition(b" ")
@@ -80,7 +84,7 @@ def parse(line: bytes) -> Command:
 def parse_mail(argument: str) -> tuple[str, MailParameters]:
     """`FROM:<reverse-path> [parameters]` → address (empty for <>) and parameters. Raises Reject (501)."""
     path, rest = _split_path(argument, "FROM")
-    parameters = _mail_parameters(_parameters(rest))
+    parameters = _mail_parameters(_parameters(rest)) if rest else _NO_PARAMETERS
     if path and not is_address(path, utf8=parameters.utf8):
         raise Reject(replies.BAD_SENDER)
     return path, parameters
@@ -94,7 +98,7 @@ def parse_rcpt(argument: str, *, utf8: bool = False) -> tuple[str, tuple[str, ..
     path, rest = _split_path(argument, "TO")
     if not is_address(path, utf8=utf8):
         raise Reject(replies.BAD_RECIPIENT)
-    return path, tuple(_parameters(rest))
+    return path, tuple(_parameters(rest)) if rest else ()
 
 
 def parse_bdat(argument: str) -> tuple[int, bool]:
@@ -110,8 +114,10 @@ def is_address(text: str, *, utf8: bool = False) -> bool:
     match = (_mailbox(_UTF8) if utf8 else _MAILBOX).fullmatch(text)
     if match is None:
         return False
-    local, domain = (len(match[part].encode()) for part in ("local", "domain"))
-    return local <= 64 and domain <= 255 and local + domain + 1 <= 254
+    # All together 254 (§4.5.3.1.3: a path has angle brackets too), which leaves fewer for the domain than its own 255.
+    if text.isascii():
+        return match.end("local") <= 64 and len(text) <= 254
+    return len(match["local"].encode()) <= 64 and len(text.encode()) <= 254
 
 
 def _split_path(argument: str, keyword: str) -> tuple[str, str]:

@@ -12,12 +12,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from relay.clock import Clock, Deadline
 from relay.smtp import tls
 from relay.smtp.budget import Reservation
-from relay.smtp.command import LONGEST_LINE, line_limit
+from relay.smtp.command import DEFAULT_LIMIT, LONGEST_LINE, line_limit
 from relay.spool import Octets, Spool
 
 _PIECE = 65536
@@ -27,20 +27,34 @@ _LINE_OCTETS = 1310  # of mail data, that count as a line more: each full piece 
 _NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
 _TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
 
-Guard = Callable[[float], AbstractContextManager[Any]]
-"""Bounds what runs inside it to some seconds, by raising TimeoutError."""
+
+class Guard(Protocol):
+    """Bounds what its connection waits for, by raising TimeoutError."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """For `with`: what is inside of it takes no longer."""
+        ...
+
+    def close(self) -> None:
+        """It is not needed any more."""
+        ...
 
 
 class _Framing(NamedTuple):
     """How mail data ends, and what dot-stuffing looks like (RFC 5321 §4.5.2)."""
 
     line_end: bytes
+    stuffed: bytes  # a dot at the beginning of a line: a stuffed one, or that of the end
     ends: tuple[bytes, ...]
 
-    def find_end(self, held: bytes) -> tuple[int, int]:
-        """Where the end begins and stops; -1 when it is not there."""
-        found = [(at, at + len(end)) for end in self.ends if (at := held.find(end)) >= 0]
-        return min(found, default=(-1, -1))
+    def find_end(self, held: bytes, start: int) -> tuple[int, int]:
+        """Where the first end from start on begins and stops; -1 when it is not there."""
+        first, behind = -1, -1
+        for end in self.ends:
+            at = held.find(end, start)
+            if at >= 0 and (at < first or first < 0):
+                first, behind = at, at + len(end)
+        return first, behind
 
     def end_begun(self, held: bytes) -> int:
         """How many of the last octets may be the beginning of the end."""
@@ -51,8 +65,8 @@ class _Framing(NamedTuple):
         return 0
 
 
-_CR_LF = _Framing(b"\r\n", (b"\r\n.\r\n",))
-_BARE_LF = _Framing(b"\n", (b"\n.\r\n", b"\n.\n"))  # for the clients in bare_lf_networks alone
+_CR_LF = _Framing(b"\r\n", b"\r\n.", (b"\r\n.\r\n",))
+_BARE_LF = _Framing(b"\n", b"\n.", (b"\n.\r\n", b"\n.\n"))  # for the clients in bare_lf_networks alone
 
 
 class Disconnected(Exception):
@@ -106,13 +120,14 @@ class LineIO:
         lifetime: Deadline,
         *,
         bare_lf: bool = False,
-        guard: Guard = nullcontext,
+        guard: Guard | None = None,
         let_others_run: Callable[[], object] = lambda: None,
     ) -> None:
         """lifetime: the end of the connection; reads stop there, a reply that is due is still written.
 
-        bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, whose socket time-out counts
-        for each read anew. let_others_run: for a client that sends faster than we read, and so never makes us wait.
+        bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, where the socket's time-out
+        counts for each read anew, and for reads before it, where it costs less than that. let_others_run: for a client
+        that sends faster than we read, and so never makes us wait.
         """
         self._socket = sock
         self._clock = clock
@@ -122,7 +137,7 @@ class LineIO:
         self._guard = guard
         self._let_others_run = let_others_run
         self._work = 0  # since the others had their turn
-        self._bound_s = -1.0  # what the socket's time-out is; below zero: not known
+        self._bound_s: float | None = -1.0  # what the socket's time-out is; below zero: not known
         self._buffer = b""
         self._at = 0  # how much of the buffer has been used
         self._unsent: list[bytes] = []
@@ -160,11 +175,11 @@ class LineIO:
             self._let_others_run()
 
     def read_line(self, limit: int | None = None) -> bytes:
-        """The next line without its line end. limit: octets with CR LF; None: by the verb it opens with.
+        """The next line without its line end. limit: octets with CR LF, 512 at least; None: by the verb it opens with.
 
         Raises LineTooLong, TlsHello, TimedOut, Disconnected.
         """
-        patience: Deadline | None = None
+        until: float | None = None
         searched = self._at
         while True:
             if self._buffer.startswith(_TLS_HANDSHAKE, self._at):  # may hold no LF, and waits for our part of it
@@ -173,14 +188,15 @@ class LineIO:
             if end >= 0:
                 line = self._buffer[self._at : end]
                 self._at = end + 1
-                if len(line) + 1 > (limit or line_limit(line)):
+                if len(line) >= DEFAULT_LIMIT and len(line) + 1 > (limit or line_limit(line)):
                     raise LineTooLong
                 return line[:-1] if line.endswith(b"\r") else line
             rest = self._rest()
-            wait_s = self._timeout_s if patience is None else patience.remaining()
-            patience = patience or Deadline(self._clock, self._timeout_s)
+            now = self._clock.monotonic()
+            wait_s = self._timeout_s if until is None else until - now
+            until = now + self._timeout_s if until is None else until
             if len(rest) > LONGEST_LINE:
-                self._discard_line(patience)
+                self._discard_line(until)
                 raise LineTooLong
             searched = len(rest)
             self._buffer = rest + self._receive(wait_s)
@@ -192,39 +208,42 @@ class LineIO:
         OverBudget raised. Raises TimedOut, Disconnected.
         """
         framing = self._framing
-        stuffed = framing.line_end + b"."
         # An imagined line end in front lets a dot in the very first line be found like any other.
-        held = framing.line_end + self._rest()
-        spool = Spool(digested=True)
+        held = framing.line_end + (self._rest() or self._receive_data(b""))
         imagined = len(framing.line_end)
+        spool: Spool | None = None  # a small message is mostly one piece, and needs none
         size = 0
         fits = True
         passed = b""  # the last octets before held, as they came
         while True:
             # A dot at the beginning of a line is either the end or a stuffed one: without one, neither is looked for.
-            dotted = b"." in held and stuffed in held  # in two steps: base64 has no dot, and is soon looked through
-            end, behind = framing.find_end(held) if dotted else (-1, -1)
+            dot = held.find(framing.stuffed) if b"." in held else -1  # base64 has no dot, and is soon looked through
+            end, behind = framing.find_end(held, dot) if dot >= 0 else (-1, -1)
             # No stuffed dot straddles two pieces, since what may be the beginning of one is held back.
             cut = end + len(framing.line_end) if end >= 0 else len(held) - framing.end_begun(held)
-            piece = held[:cut].replace(stuffed, framing.line_end) if dotted else held[:cut]
+            piece = held[:cut] if dot == end else held[:cut].replace(framing.stuffed, framing.line_end)
             if imagined:
                 piece, imagined = piece[imagined:], max(imagined - len(piece), 0)
             size += len(piece)
             fits = fits and size <= limit and reservation.grow(len(piece))
-            if fits:
-                spool.append(piece)
-            else:
-                spool.clear()
+            if not fits:
+                spool = None
                 reservation.release()
             if end >= 0:
                 self._buffer = held[behind:]
                 break
+            if fits:
+                spool = spool if spool is not None else Spool(digested=True)
+                spool.append(piece)
             passed, held = (passed + held[:cut])[-4:], held[cut:]
             held += self._receive_data(passed + held)
         if size > limit:
             raise DataTooLarge(size)
         if not fits:
             raise OverBudget(size)
+        if spool is None:
+            return piece
+        spool.append(piece)
         return spool.finish()
 
     def read_chunk(self, size: int, spool: Spool | None) -> None:
@@ -248,7 +267,7 @@ class LineIO:
         self._buffer, self._at = b"", 0
         patience_s = min(self._timeout_s, self._lifetime.remaining())
         try:
-            with self._guard(patience_s):
+            with self._guard.within(patience_s) if self._guard is not None else nullcontext():
                 self._bound(patience_s)
                 # In two steps: hang_up() finds the socket that the handshake waits on, and a client that is gone
                 # already, of which wrap_socket() asks no handshake, does not pass for one in TLS.
@@ -257,6 +276,7 @@ class LineIO:
                 sock.do_handshake()
         except (OSError, ValueError) as fault:
             raise TlsFailed(tls.why_failed(fault)) from fault
+        self._drop_guard()  # a record may come in pieces, each of which is given its time by the socket
 
     def tls_version(self) -> str:
         """`TLSv1.3`, or empty without TLS."""
@@ -302,9 +322,15 @@ class LineIO:
 
     def close(self) -> None:
         """The end of the connection; over TLS with close_notify."""
+        self._drop_guard()
         self._end_tls()
         with suppress(OSError):
             self._socket.close()
+
+    def _drop_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
 
     def _end_tls(self) -> None:
         """Without close_notify a client cannot tell our end from an attacker's (RFC 8446 §6.1)."""
@@ -324,15 +350,15 @@ class LineIO:
         except TimedOut:
             raise TimedOut(waiting_for_dot=recent.endswith(_NEARLY_ENDS)) from None
 
-    def _discard_line(self, patience: Deadline) -> None:
+    def _discard_line(self, until: float) -> None:
         while True:
-            octets = self._receive(patience.remaining())
+            octets = self._receive(until - self._clock.monotonic())
             _, found, rest = octets.partition(b"\n")
             if found:
                 self._buffer = rest
                 return
 
-    def _bound(self, seconds: float) -> None:
+    def _bound(self, seconds: float | None) -> None:
         """What the next call of the socket may take; mostly it is the same as before."""
         if seconds != self._bound_s:
             self._bound_s = seconds
@@ -342,12 +368,18 @@ class LineIO:
         """Some octets, within wait_s and the connection's lifetime."""
         self.flush()
         self.give_way(_READ_WORK)
-        wait_s = min(wait_s, self._lifetime.remaining())
+        left_s = self._lifetime.at - self._clock.monotonic()
+        wait_s = wait_s if wait_s < left_s else left_s
         if wait_s <= 0:
             raise TimedOut
         try:
-            self._bound(wait_s)
-            octets = self._socket.recv(_PIECE)
+            if self._guard is None:
+                self._bound(wait_s)
+                octets = self._socket.recv(_PIECE)
+            else:
+                self._bound(None)
+                with self._guard.within(wait_s):
+                    octets = self._socket.recv(_PIECE)
         except TimeoutError:
             raise TimedOut from None
         except (OSError, ValueError) as fault:

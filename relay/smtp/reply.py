@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 _MAX_LINE = 512  # RFC 5321 §4.5.3.1.5, CR LF included
 
@@ -55,7 +54,6 @@ def _reply(code: int, detail: str, text: str, *, close: bool = False) -> Reply:
     return Reply(code, detail, (text,), close)
 
 
-@lru_cache(maxsize=16)
 def greeting(hostname: str) -> Reply:
     """RFC 5321 §4.3.1: 220 with the host's name first."""
     return _reply(220, "", f"{hostname} ESMTP graph-smtp-relay")
@@ -66,7 +64,6 @@ def helo(hostname: str) -> Reply:
     return _reply(250, "", hostname)
 
 
-@lru_cache(maxsize=16)  # what is offered changes with TLS and with a reload only
 def ehlo(hostname: str, extensions: tuple[str, ...]) -> Reply:
     """RFC 5321 §4.1.1.1: the host's name, then one extension a line."""
     return Reply(250, "", (hostname, *extensions))

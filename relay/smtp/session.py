@@ -28,7 +28,7 @@ from relay.smtp.lineio import (
 )
 from relay.smtp.reply import Reject, Reply
 from relay.smtp.transaction import Transaction
-from relay.spool import Octets
+from relay.spool import Octets, Spool
 from relay.stats import Result
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Session:
         self._settings = settings
         self._identity: Identity | None = None
         self._transaction: Transaction | None = None
+        self._reservation = settings.budget.reservation()  # of the transaction that there is
         self._unanswered: Envelope | None = None  # submitted, and the reply has not left yet
         self._goes_on = False  # the client has sent a command behind the message: it is there
         self._implicit_tls = implicit_tls
@@ -82,7 +83,7 @@ class Session:
         try:
             if self._implicit_tls:
                 self._start_tls()
-            self.write_reply(replies.greeting(self._settings.hostname))
+            self.write_reply(self._settings.greeting)
             while not self._closing:
                 self._one_command()
             self._io.flush()
@@ -103,9 +104,11 @@ class Session:
 
     def close(self) -> None:
         """The end of the connection, once run() is over."""
-        if self.cut_short:
-            self._io.linger(LINGER_S)
-        self._io.close()
+        try:
+            if self.cut_short:
+                self._io.linger(LINGER_S)
+        finally:
+            self._io.close()
 
     def drain(self) -> bool:
         """Called when the service stops. An idle session is told 421 and ended; True then. Others end by themselves."""
@@ -161,7 +164,7 @@ class Session:
 
     def _read_line(self, limit: int | None = None) -> bytes:
         self._io.give_way()
-        between_chunks = self._transaction is not None and self._transaction.chunking
+        between_chunks = self._transaction is not None and self._transaction.chunks is not None
         if self._draining and not between_chunks:
             self._closing = True
             self._farewell(replies.SHUTTING_DOWN)
@@ -188,25 +191,12 @@ class Session:
     def _ehlo(self, _: str) -> Reply:
         self._greeted = True
         self._drop_transaction()
-        extensions = [
-            "PIPELINING",
-            f"SIZE {self._settings.max_message_bytes}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "CHUNKING",
-            "ENHANCEDSTATUSCODES",
-        ]
-        if self._settings.tls is not None and not self._in_tls:
-            extensions.append("STARTTLS")
-        if not self._tls_missing():
-            # The second form is what clients from before RFC 2554 look for.
-            extensions += ("AUTH PLAIN LOGIN", "AUTH=PLAIN LOGIN")
-        return replies.ehlo(self._settings.hostname, tuple(extensions))
+        return self._settings.ehlo_in_tls if self._in_tls else self._settings.ehlo
 
     def _helo(self, _: str) -> Reply:
         self._greeted = True
         self._drop_transaction()
-        return replies.helo(self._settings.hostname)
+        return self._settings.helo
 
     def _starttls(self, argument: str) -> Reply:
         if argument:
@@ -230,11 +220,8 @@ class Session:
         self._drop_transaction()
         log.debug("tls_started", extra=self._facts(tls=self._io.tls_version()))
 
-    def _tls_missing(self) -> bool:
-        return self._settings.tls is not None and self._settings.tls_for_auth and not self._in_tls
-
     def _auth(self, argument: str) -> Reply:
-        if self._tls_missing():
+        if self._settings.tls_missing(in_tls=self._in_tls):
             reason = "AUTH outside of TLS; for a device that has no TLS see tls.require_for_auth"
             log.info("tls_required", extra=self._facts(reason=reason))
             raise Reject(replies.TLS_REQUIRED_FOR_AUTH)
@@ -253,7 +240,7 @@ class Session:
             raise Reject(replies.BAD_SEQUENCE)
         identity = self._identity or self._backend.authenticate(None, self.client)
         reverse_path, parameters = command.parse_mail(argument)
-        transaction = Transaction(identity, reverse_path, self._settings.budget.reservation(), parameters.utf8)
+        transaction = Transaction(identity, reverse_path, parameters.utf8)
         size = parameters.size or 0
         if size > self._settings.max_message_bytes:
             return self._refused(transaction, replies.TOO_LARGE, size)  # RFC 1870 §6.1
@@ -267,30 +254,31 @@ class Session:
         return replies.MAIL_OK
 
     def _rcpt(self, argument: str) -> Reply:
-        if self._transaction is None or self._transaction.chunking:
+        transaction = self._transaction
+        if transaction is None or transaction.chunks is not None:
             raise Reject(replies.BAD_SEQUENCE)
-        forward_path, ignored = command.parse_rcpt(argument, utf8=self._transaction.utf8)
-        if len(self._transaction.forward_paths) >= self._settings.max_recipients:
+        forward_path, ignored = command.parse_rcpt(argument, utf8=transaction.utf8)
+        if len(transaction.forward_paths) >= self._settings.max_recipients:
             raise Reject(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
-        if not is_allowed(forward_path, self._transaction.identity.allowed_recipients):
-            self._log_policy("allowed_recipients", self._transaction.identity)
+        if not is_allowed(forward_path, transaction.identity.allowed_recipients):
+            self._log_policy("allowed_recipients", transaction.identity)
             raise Reject(replies.RECIPIENT_NOT_ALLOWED)
         self._note_ignored(ignored)
-        self._transaction.forward_paths.append(forward_path)
+        transaction.forward_paths.append(forward_path)
         return replies.RCPT_OK
 
     def _data(self, argument: str) -> Reply:
         if argument:
             raise Reject(replies.SYNTAX)
         transaction = self._transaction
-        if transaction is None or not transaction.forward_paths or transaction.chunking:
+        if transaction is None or not transaction.forward_paths or transaction.chunks is not None:
             raise Reject(replies.BAD_SEQUENCE)
         if not self._settings.budget.has_room(1):
             self._drop_transaction()
             return self._refused(transaction, replies.NO_ROOM, 0)
         self.write_reply(replies.START_DATA)
         try:
-            content = self._io.read_data(self._settings.max_message_bytes, transaction.reservation)
+            content = self._io.read_data(self._settings.max_message_bytes, self._reservation)
             return self._submit(transaction, content)
         except DataRefused as refusal:
             reply = replies.TOO_LARGE if isinstance(refusal, DataTooLarge) else replies.NO_ROOM
@@ -302,20 +290,20 @@ class Session:
         """RFC 3030 §2: the octets behind the command are read whatever the answer will be, or framing is lost."""
         size, last = command.parse_bdat(argument)
         transaction = self._transaction
-        if transaction is not None and not transaction.forward_paths:
-            transaction = None
-        refusal = self._chunk_refusal(transaction, size)
-        self._io.read_chunk(size, transaction.chunks if transaction is not None and refusal is None else None)
-        if transaction is None:
+        if transaction is None or not transaction.forward_paths:
+            self._io.read_chunk(size, None)
             raise Reject(replies.BAD_SEQUENCE)
+        chunks = Spool(digested=True) if transaction.chunks is None else transaction.chunks
+        refusal = self._chunk_refusal(len(chunks), size)
+        self._io.read_chunk(size, chunks if refusal is None else None)
         if refusal is not None:
             self._drop_transaction()
-            return self._refused(transaction, refusal, len(transaction.chunks) + size)
-        transaction.chunking = True
+            return self._refused(transaction, refusal, len(chunks) + size)
+        transaction.chunks = chunks
         if not last:
             return replies.CHUNK_OK
         try:
-            return self._submit(transaction, transaction.chunks.finish())
+            return self._submit(transaction, chunks.finish())
         finally:
             self._drop_transaction()
 
@@ -337,17 +325,15 @@ class Session:
         self._unanswered, self._goes_on = None, False
         self._backend.answered(envelope, self.client, heard=heard)
 
-    def _chunk_refusal(self, transaction: Transaction | None, size: int) -> Reply | None:
-        """Why a chunk of that size cannot be taken; its octets are read and dropped then."""
-        if transaction is None:
-            return replies.BAD_SEQUENCE
-        if len(transaction.chunks) + size > self._settings.max_message_bytes:
+    def _chunk_refusal(self, held: int, size: int) -> Reply | None:
+        """Why a chunk of that size cannot be taken beside the octets held; it is read and dropped then."""
+        if held + size > self._settings.max_message_bytes:
             return replies.TOO_LARGE
-        return None if transaction.reservation.grow(size) else replies.NO_ROOM
+        return None if self._reservation.grow(size) else replies.NO_ROOM
 
     def _drop_transaction(self) -> None:
         if self._transaction is not None:
-            self._transaction.reservation.release()
+            self._reservation.release()
             self._transaction = None
 
     def _rset(self, argument: str) -> Reply:

@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from relay.identity import Identity, new_id
-from relay.smtp.budget import Reservation
 from relay.smtp.envelope import Envelope
 from relay.spool import Spool
 
 
-@dataclass(slots=True)
 class Transaction:
     """One mail transaction (RFC 5321 §3.3), from MAIL to the answer to the data, or RSET."""
 
-    identity: Identity
-    reverse_path: str
-    reservation: Reservation
-    utf8: bool = False
-    message_id: str = field(default_factory=new_id)
-    forward_paths: list[str] = field(default_factory=list)
-    chunks: Spool = field(default_factory=lambda: Spool(digested=True))  # of BDAT
-    chunking: bool = False  # a first BDAT was seen: the data has begun
+    __slots__ = ("chunks", "forward_paths", "identity", "message_id", "reverse_path", "utf8")
+
+    def __init__(self, identity: Identity, reverse_path: str, utf8: bool) -> None:
+        self.identity = identity
+        self.reverse_path = reverse_path
+        self.utf8 = utf8
+        self.message_id = new_id()
+        self.forward_paths: list[str] = []
+        self.chunks: Spool | None = None  # of BDAT, from the first one on: the data has begun
 
     def facts(self) -> dict[str, object]:
         """What a log line says of it."""
