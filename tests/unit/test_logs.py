@@ -96,6 +96,76 @@ def test_a_messages_line_has_all_its_fields_in_json(event: str) -> None:
     assert "graph_request_id" not in TextLines().format(record(event, recipients=2))
 
 
+ODD = {  # each kind of value that a line has borne, and what JSON and text make of it; the order given is not the line's
+    "not_carried": ["X-A", "ü€\n", "\udcff"],
+    "reply": "250 2.0.0",
+    "duration_ms": 1234.5,
+    "waited_ms": 0.0,
+    "token_ms": 1e-07,
+    "graph_ms": 1e22,
+    "message_id": "9F3A",
+    "session": "",
+    "client": "2001:db8::1",
+    "user": "ü€😀\u2028\x85\x7f",
+    "mailbox": "tab\tnul\0esc\x1bquote\"back\\slash/\r\n\b\f",
+    "sender": "\udcff\ud83d",
+    "recipients": 0,
+    "size_bytes": 2**70,
+    "form": None,
+    "attempts": -1,
+    "possible_duplicate": True,
+    "found_in_sent_items": False,
+    "path": Path("/var/log/x y"),
+    "signal": logging.INFO,
+    "sessions": {"a": [1, None, {"b": "\n"}]},
+    "parameters": [],
+    "tls": ("TLSv1.3", 2.5),
+}
+ODD_JSON = (
+    '{"timestamp": "2026-03-01T12:00:00.123Z", "level": "info", "event": "delivered", '
+    '"message_id": "9F3A", "session": "", "client": "2001:db8::1", "user": "ü€😀\u2028\x85\x7f", '
+    r'"mailbox": "tab\tnul\u0000esc\u001bquote\"back\\slash/\r\n\b\f", '
+    '"sender": "\udcff\ud83d", "recipients": 0, "size_bytes": 1180591620717411303424, "form": "", '
+    '"attempts": -1, "duration_ms": 1234.5, "graph_request_id": "", "reply": "250 2.0.0", "reason": "", '
+    '"waited_ms": 0.0, "token_ms": 1e-07, "graph_ms": 1e+22, "possible_duplicate": true, "found_in_sent_items": false, '
+    '"not_carried": ["X-A", "ü€\\n", "\udcff"], "path": "/var/log/x y", "parameters": [], "signal": 20, '
+    '"sessions": {"a": [1, null, {"b": "\\n"}]}, "tls": ["TLSv1.3", 2.5]}'
+)
+ODD_TEXT = (
+    '2026-03-01T12:00:00.123Z INFO delivered message_id=9F3A session="" client=2001:db8::1 '
+    r'user="\u00fc\u20ac\ud83d\ude00\u2028\u0085\u007f" '
+    r'mailbox="tab\tnul\u0000esc\u001bquote\"back\\slash/\r\n\b\f" sender="\udcff\ud83d" recipients=0 '
+    'size_bytes=1180591620717411303424 attempts=-1 duration_ms=1234.5 waited_ms=0.0 token_ms=1e-07 graph_ms=1e+22 '
+    'reply="250 2.0.0" possible_duplicate=true found_in_sent_items=false '
+    r'not_carried=["X-A", "\u00fc\u20ac\n", "\udcff"] parameters=[] signal=20 '
+    r'sessions={"a": [1, null, {"b": "\n"}]} tls=["TLSv1.3", 2.5]'
+)
+
+
+def test_each_octet_of_a_line_with_odd_values() -> None:
+    """What reads logs may be picky: blanks, escapes and order stay as they are."""
+    assert JsonLines().format(record(**ODD)) == ODD_JSON
+    assert TextLines().format(record(**{**ODD, "path": None})) == ODD_TEXT
+
+
+@pytest.mark.parametrize(
+    ("created", "shown"),
+    [
+        (1772366400.0, "12:00:00.000Z"),
+        (1772366400.0009995, "12:00:00.000Z"),
+        (1772366400.0009997, "12:00:00.001Z"),  # rounded to microseconds, then cut
+        (1772366400.9999998, "12:00:01.000Z"),
+        (1772366401.5, "12:00:01.500Z"),
+        (1772366400.25, "12:00:00.250Z"),  # a clock may be set back
+    ],
+)
+def test_the_time_of_a_line(created: float, shown: str) -> None:
+    made = record()
+    made.created = created
+    assert TextLines().format(made).split(" ")[0] == f"2026-03-01T{shown}"
+    assert json.loads(JsonLines().format(made))["timestamp"] == f"2026-03-01T{shown}"
+
+
 FORGED = "2026-03-01T12:00:00.000Z INFO delivered user=root"
 HOSTILE = [
     f"x\n{FORGED}",
