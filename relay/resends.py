@@ -143,9 +143,10 @@ class Resends:
         """
         sending = _Sending(message_id, self._digest(parts), gone)
         earlier = self._claim(sending.digest)
-        alike_here = earlier is None and any(other.gone for other in self._alike.get(sending.digest, ()))
+        alike = self._alike.setdefault(sending.digest, [])
+        alike_here = bool(alike) and earlier is None and any(other.gone for other in alike)
         self._at_hand[message_id] = sending
-        self._alike.setdefault(sending.digest, []).append(sending)
+        alike.append(sending)
         if self._elsewhere is not None:
             self._elsewhere.begun(message_id, sending.digest)
         if earlier is not None:
@@ -235,8 +236,11 @@ class Resends:
 
     def _claim(self, digest: bytes) -> _Sending | None:
         """The oldest message that a re-send of these octets repeats; no second re-send can have it."""
+        alike = self._alike.get(digest)
+        if alike is None:  # as of nearly every message
+            return None
         now = self._clock.monotonic()
-        found = next((sending for sending in self._alike.get(digest, ()) if sending.awaits_resend(now)), None)
+        found = next((sending for sending in alike if sending.awaits_resend(now)), None)
         if found is not None:
             self._forget(found)
         return found

@@ -73,8 +73,11 @@ class Submission:
         reply = replies.DELIVERY_INTERNAL_FAULT
         try:
             parts = _parts(envelope, content, identity)
-            with deadline.spending("waited"):
+            asked = self._clock.monotonic()
+            try:
                 attempt.earlier = earlier = self._resends.begin(envelope.message_id, parts, gone, deadline)
+            finally:
+                deadline.spent["waited"] = self._clock.monotonic() - asked
             if earlier is not None and earlier.in_doubt_since is None:
                 reply = self._answer_resend(attempt, earlier)
             else:
@@ -198,5 +201,5 @@ class Submission:
 
 def _parts(envelope: Envelope, content: Octets, identity: Identity) -> list[bytes]:
     """What makes a message the same as another: session user, envelope and octets."""
-    words = (identity.user, envelope.reverse_path, *envelope.forward_paths)
-    return [*(word.encode("utf-8", "surrogatepass") for word in words), digest_of(content)]
+    words = identity.user, envelope.reverse_path, envelope.forward_paths
+    return [repr(words).encode(), digest_of(content)]  # no two read alike, and repr() escapes lone surrogates
