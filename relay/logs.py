@@ -92,6 +92,8 @@ _OF_A_MESSAGE = dict.fromkeys(
     "",
 )
 _MESSAGE_EVENTS = frozenset(RESULTS)
+_NAMES = frozenset(FIELDS)
+_PLACE_OF = {name: place for place, name in enumerate(FIELDS)}
 _LONGEST_LINE = 65536
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -103,7 +105,8 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     given = record.__dict__
-    return {name: given[name] for name in FIELDS if name in given and given[name] is not None}
+    names = sorted(_NAMES.intersection(given), key=_PLACE_OF.__getitem__)
+    return {name: given[name] for name in names if given[name] is not None}
 
 
 def _traceback(fault: BaseException | None) -> str:

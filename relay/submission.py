@@ -193,7 +193,11 @@ class Submission:
             "not_carried": list(account.not_carried) or None,
             **facts,
         }
-        log.info(event, extra=line_facts)
+        if log.isEnabledFor(logging.INFO):
+            # What log.info(event, extra=line_facts) does, which takes them one by one: five times as long.
+            record = logging.makeLogRecord(line_facts)
+            record.name, record.levelno, record.levelname, record.msg = log.name, logging.INFO, "INFO", event
+            log.handle(record)
         self._stats.message(event, line_facts, attempt.envelope.forward_paths)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("subject", extra={**names, "subject": account.subject})
