@@ -96,7 +96,7 @@ def test_a_messages_line_has_all_its_fields_in_json(event: str) -> None:
     assert "graph_request_id" not in TextLines().format(record(event, recipients=2))
 
 
-ODD = {  # each kind of value that a line has borne, and what JSON and text make of it; the order given is not the line's
+ODD = {  # each kind of value that a line has borne; the order given is not the line's
     "not_carried": ["X-A", "ü€\n", "\udcff"],
     "reply": "250 2.0.0",
     "duration_ms": 1234.5,
@@ -107,7 +107,7 @@ ODD = {  # each kind of value that a line has borne, and what JSON and text make
     "session": "",
     "client": "2001:db8::1",
     "user": "ü€😀\u2028\x85\x7f",
-    "mailbox": "tab\tnul\0esc\x1bquote\"back\\slash/\r\n\b\f",
+    "mailbox": 'tab\tnul\0esc\x1bquote"back\\slash/\r\n\b\f',
     "sender": "\udcff\ud83d",
     "recipients": 0,
     "size_bytes": 2**70,
@@ -135,7 +135,7 @@ ODD_TEXT = (
     '2026-03-01T12:00:00.123Z INFO delivered message_id=9F3A session="" client=2001:db8::1 '
     r'user="\u00fc\u20ac\ud83d\ude00\u2028\u0085\u007f" '
     r'mailbox="tab\tnul\u0000esc\u001bquote\"back\\slash/\r\n\b\f" sender="\udcff\ud83d" recipients=0 '
-    'size_bytes=1180591620717411303424 attempts=-1 duration_ms=1234.5 waited_ms=0.0 token_ms=1e-07 graph_ms=1e+22 '
+    "size_bytes=1180591620717411303424 attempts=-1 duration_ms=1234.5 waited_ms=0.0 token_ms=1e-07 graph_ms=1e+22 "
     'reply="250 2.0.0" possible_duplicate=true found_in_sent_items=false '
     r'not_carried=["X-A", "\u00fc\u20ac\n", "\udcff"] parameters=[] signal=20 '
     r'sessions={"a": [1, null, {"b": "\n"}]} tls=["TLSv1.3", 2.5]'
