@@ -20,7 +20,6 @@ from urllib.parse import SplitResult, urlsplit
 
 import requests
 from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ReadTimeout, SSLError
-from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -30,10 +29,7 @@ SocketOption = tuple[int, int, int]
 
 _PIECE = 65536
 _BODY_PATIENCE_S = 10.0  # of an answer; its status is known by then, and decides
-_PLAIN_HEAD = re.compile(
-    r"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)(?P<fields>(?:\r\n[!-9;-~]+:[^\r\n]*)*)"
-)
-_FIELD = re.compile(r"\r\n([^:]+):([^\r\n]*)")
+_PLAIN_STATUS = re.compile(r"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)")
 _BLANK = vars(requests.Response())  # its jar of cookies takes longer to make than an answer to read; it stays empty
 
 
@@ -160,7 +156,7 @@ def _read(sock: socket.socket, request: requests.PreparedRequest) -> tuple[reque
     """The answer, and whether the connection can take another request."""
     octets = sock.recv(_PIECE)
     response = requests.Response.__new__(requests.Response)
-    vars(response).update(_BLANK, headers=CaseInsensitiveDict(), request=request, url=request.url or "")
+    vars(response).update(_BLANK, request=request, url=request.url or "")  # and its headers below
     stays = _take_plain(response, octets) or _take_any(response, octets, sock, request)
     return response, stays
 
@@ -168,16 +164,25 @@ def _read(sock: socket.socket, request: requests.PreparedRequest) -> tuple[reque
 def _take_plain(response: requests.Response, octets: bytes) -> bool:
     """Fill in an answer that came in one piece and says how long it is, as nearly all do; False for any other."""
     head, _, body = octets.partition(b"\r\n\r\n")
-    plain = _PLAIN_HEAD.fullmatch(head.decode("latin-1"))
+    first, *lines = head.decode("latin-1").split("\r\n")
+    plain = _PLAIN_STATUS.fullmatch(first)
     if plain is None:
         return False
-    fields = {name.lower(): value.strip(" \t") for name, value in _FIELD.findall(plain["fields"])}
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not name or not colon or "\r" in value or "\n" in value:
+            return False
+        fields[name.lower()] = value.strip(" \t")
+    names = "".join(fields)
+    if " " in names or not (names.isascii() and names.isprintable()):
+        return False
     if fields.get("content-length") != str(len(body)) or "transfer-encoding" in fields:
         return False
     if fields.get("connection", "keep-alive").lower() != "keep-alive":
         return False
     response.status_code, response.reason = int(plain["status"]), plain["reason"]
-    response.headers.update(fields)
+    response.headers = _Fields(fields)  # type: ignore[assignment]
     vars(response).update(_content=body, _content_consumed=True)  # requests would read it through a generator
     if body:
         response.encoding = requests.utils.get_encoding_from_headers(response.headers)
@@ -192,7 +197,8 @@ def _take_any(
     try:
         answer.begin()
         response.status_code, response.reason = answer.status, answer.reason
-        response.headers.update(answer.headers.items())
+        fields = {name.lower(): value for name, value in answer.headers.items()}
+        response.headers = _Fields(fields)  # type: ignore[assignment]
         response.encoding = requests.utils.get_encoding_from_headers(response.headers)
         sock.settimeout(min(sock.gettimeout() or _BODY_PATIENCE_S, _BODY_PATIENCE_S))
         try:
@@ -203,6 +209,19 @@ def _take_any(
         return not answer.will_close
     finally:
         answer.close()
+
+
+class _Fields(dict[str, str]):
+    """The fields of an answer by names in lower case, to be asked for in any: what requests has takes far longer."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
 
 
 class _Received(io.RawIOBase):
