@@ -174,9 +174,10 @@ class Delivery:
     def _send(self, mail: _Mail, deadline: Deadline, account: Account) -> Receipt:
         choice = choose_form(mail.message, self._config.format, save_to_sent=self._config.save_to_sent)
         account.form, account.form_reason = choice.form, choice.reason
-        content = Content((Base64(mail.content),))  # what the MIME form takes, and a little less
         if choice.form == "json" or len(mail.content) <= self._large.limit_bytes:
             content = self._written(mail, choice.form, choice.reason, account)
+        else:
+            content = Content((Base64(mail.content),))  # what the MIME form takes, and a little less
         if len(content) > self._large.limit_bytes and choice.json_will_do:
             content = self._written(mail, "json", "too large for MIME in one request", account)
         is_large = len(content) > self._large.limit_bytes
