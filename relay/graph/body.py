@@ -42,6 +42,9 @@ class Content:
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         """The octets from the first to the last in handy pieces, none of them empty: small ones go out as one."""
+        return self._cut() if len(self.pieces) == 1 else self._joined()
+
+    def _joined(self) -> Iterator[bytes | memoryview]:
         waiting: list[bytes | memoryview] = []
         room = _PIECE
         for piece in self._cut():

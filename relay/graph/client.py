@@ -32,10 +32,6 @@ class Bearer(NamedTuple):
     token: Secret | None
     timeout_s: float
 
-    def headers(self) -> dict[str, str]:
-        traced = {"client-request-id": new_uuid()}
-        return traced if self.token is None else {**traced, "Authorization": f"Bearer {self.token.reveal()}"}
-
 
 class Answer(NamedTuple):
     """An answer that was asked for. content: the decoded JSON, None for none."""
@@ -97,8 +93,9 @@ class GraphClient:
         sends: a message may have gone where the outcome stays unknown; else nothing can have, whatever happened.
         """
         body = Body(content)
-        request = self._request(method, url, body, {**(headers or {}), **access.headers()})
-        patience_s = _patience_s(access.timeout_s, len(body))
+        size = len(body)
+        request = self._request(method, url, body, size, headers or {}, access.token)
+        patience_s = _patience_s(access.timeout_s, size)
         try:
             with self._guard(patience_s):
                 response = self._session.send(
@@ -118,7 +115,9 @@ class GraphClient:
         failure = from_answer(response.status_code, answer, request_id, retry_after_s)
         raise failure if sends else harmless(failure)
 
-    def _request(self, method: str, url: str, body: Body, headers: Mapping[str, str]) -> requests.PreparedRequest:
+    def _request(
+        self, method: str, url: str, body: Body, size: int, headers: Mapping[str, str], token: Secret | None
+    ) -> requests.PreparedRequest:
         """A request that is ready to be sent, to a URL that is quoted already.
 
         Session.request() would quote the URL, merge settings and cookies, and guess at the body anew for each message:
@@ -126,11 +125,14 @@ class GraphClient:
         """
         request = requests.PreparedRequest()
         request.method, request.url = method, url
-        request.headers = {**self._session.headers, **headers}  # type: ignore[assignment]  # nobody looks one up
-        if len(body):
+        fields = {**self._session.headers, **headers, "client-request-id": new_uuid()}
+        if token is not None:
+            fields["Authorization"] = f"Bearer {token.reveal()}"
+        if size:
             request.body = body  # type: ignore[assignment]  # http.client takes an iterable of octets
-        if len(body) or method == "POST":
-            request.headers["Content-Length"] = str(len(body))
+        if size or method == "POST":
+            fields["Content-Length"] = str(size)
+        request.headers = fields  # type: ignore[assignment]  # nobody looks one up
         return request
 
 

@@ -138,7 +138,9 @@ def _send(sock: socket.socket, request: requests.PreparedRequest, url: SplitResu
         raise ValueError("a header field or the URL cannot be sent")
     head = "\r\n".join([*lines, "\r\n"])
     body = request.body or b""
-    pieces = iter((body.encode() if isinstance(body, str) else body,) if isinstance(body, str | bytes) else body)
+    if isinstance(body, str):
+        body = body.encode()
+    pieces = iter((body,) if isinstance(body, bytes) else body)
     try:
         octets = head.encode("latin-1") + bytes(next(pieces, b""))
         sent = sock.send(octets)

