@@ -39,7 +39,7 @@ log = logging.getLogger("plainest")
 
 class Relay:
     def __init__(self, url: str, ca_file: str) -> None:
-        self._url = f"{url}/v1.0/users/d0.user@bench.example/sendMail"
+        self._url = url
         self._session = requests.Session()
         self._session.trust_env = False  # what it looks up takes as long as a third of the rest
         self._session.verify = ca_file
@@ -49,19 +49,21 @@ class Relay:
         """One connection; the replies to what came in one piece leave in one piece."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(b"220 bench.example\r\n")
-        held, ending, replies = b"", b"\r\n", b""
+        held, ending, replies, user = b"", b"\r\n", b"", ""
         while not replies.endswith(_BYE) and (octets := sock.recv(65536)):
             held += octets
             replies = b""
             while ending in held:
                 line, _, held = held.partition(ending)
-                reply = self._send(line) if ending == _END else _REPLIES.get(line[:4], _OK)
+                if line.startswith(b"AUTH PLAIN "):
+                    user = base64.b64decode(line[11:]).split(b"\0")[1].decode()
+                reply = self._send(user, line) if ending == _END else _REPLIES.get(line[:4], _OK)
                 ending = _END if reply == _REPLIES[b"DATA"] else b"\r\n"
                 replies += reply
             sock.sendall(replies)
         sock.close()
 
-    def _send(self, octets: bytes) -> bytes:
+    def _send(self, user: str, octets: bytes) -> bytes:
         parsed = email.message_from_bytes(octets)  # with compat32, the cheapest of email's policies
         text, *files = [part for part in parsed.walk() if not part.is_multipart()]
         message = {
@@ -78,7 +80,7 @@ class Relay:
             ],
         }
         response = self._session.post(
-            self._url,
+            f"{self._url}/v1.0/users/{user}/sendMail",
             json={"message": message},
             headers={"Authorization": "Bearer " + "t" * 1800},
             timeout=60,
