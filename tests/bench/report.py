@@ -17,19 +17,20 @@ def text(
     machine: Mapping[str, Any],
     calibration_ms: Sequence[float],
     figures: Mapping[str, Sequence[float]],
+    beside_ms: Mapping[str, Sequence[float]],
     cells: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> str:
     """The whole report."""
-    calibration = statistics.median(calibration_ms)
+    rounds = max(map(len, figures.values()))
     return "\n".join(
         (
             f"Python {machine['python']}, {machine['cpus']} CPUs, {machine['system']}, "
             f"load average before the start {machine['load_average']:.2f}",
-            f"calibration loop {_spread(calibration_ms, 1)} ms; medians of {len(calibration_ms)} round(s) "
-            "± half the range; `at 100`: where that loop takes 100 ms",
+            f"calibration loop {min(calibration_ms):.0f} to {max(calibration_ms):.0f} ms; medians of {rounds} round(s) "
+            "± half the range; `loop`: that loop beside the figure; `at 100`: where it takes 100 ms",
             "",
-            f"{'':50}{'measured':>20}{'at 100':>10}{'target':>16}",
-            *(_figure_row(figures, calibration)),
+            f"{'':50}{'measured':>20}{'loop':>6}{'at 100':>15}{'target':>16}",
+            *(_figure_row(figures, beside_ms)),
             "",
             "CPU share: of one core, over the same seconds; the process near 100 % is the bottleneck",
             f"{'':36}{'msg/s':>14}{'CPU ms':>15}{'p50 ms':>8}{'p95 ms':>8}{'p99 ms':>8}"
@@ -46,18 +47,25 @@ def text(
     )
 
 
-def _figure_row(figures: Mapping[str, Sequence[float]], calibration_ms: float) -> Iterable[str]:
+def at_100(values: Sequence[float], beside_ms: Sequence[float]) -> list[float]:
+    """Times as they would be where the calibration loop took 100 ms instead of what it took beside each."""
+    return [value * _CALIBRATION_MS / loop_ms for value, loop_ms in zip(values, beside_ms, strict=True)]
+
+
+def _figure_row(figures: Mapping[str, Sequence[float]], beside_ms: Mapping[str, Sequence[float]]) -> Iterable[str]:
     for figure in FIGURES:
         values = figures.get(figure.name)
         limit = f"{'>=' if figure.at_least else '<='} {figure.limit:g} {figure.unit}"
         if not values:
-            yield f"{figure.title:50}{'not measured':>20}{'':10}{limit:>16}"
+            yield f"{figure.title:50}{'not measured':>20}{'':21}{limit:>16}"
             continue
-        value = statistics.median(values)
-        scaled = value * _CALIBRATION_MS / calibration_ms
-        shown = f"{scaled:10.2f}" if figure.unit in _TIMES and "late" not in figure.name else f"{'':10}"
-        met = "met" if figure.is_met(value) else "MISSED"
-        yield f"{figure.title:50}{_spread(values, 2):>20}{shown}{limit:>16}  {met}"
+        met = "met" if figure.is_met(statistics.median(values)) else "MISSED"
+        beside = f"{'':21}"
+        if figure.unit in _TIMES and "late" not in figure.name:
+            scaled = at_100(values, beside_ms[figure.name])
+            beside = f"{statistics.median(beside_ms[figure.name]):6.0f}{_spread(scaled, 2):>15}"
+            met = "met" if met == "met" else "met at 100" if figure.is_met(statistics.median(scaled)) else "MISSED"
+        yield f"{figure.title:50}{_spread(values, 2):>20}{beside}{limit:>16}  {met}"
 
 
 def _cell_row(name: str, rounds: Sequence[Mapping[str, Any]]) -> str:
