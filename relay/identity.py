@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import os
 import re
 import uuid
@@ -101,3 +102,12 @@ def new_uuid() -> str:
     """A random UUID (RFC 9562 §5.4). uuid.uuid4() makes a number of it and that a text, which takes far longer."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+
+
+def unmapped(address: str) -> str:
+    """The IPv4 address inside an IPv4-mapped IPv6 one, however written; anything else as it is, but for a zone."""
+    address = address.partition("%")[0]
+    if not address.lower().startswith("::ffff:"):
+        return address
+    mapped = ipaddress.IPv6Address(address).ipv4_mapped
+    return address if mapped is None else str(mapped)

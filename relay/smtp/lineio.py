@@ -7,7 +7,6 @@ Command lines may end in CR LF or, for old devices, in a bare LF. Mail data ends
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -388,18 +387,3 @@ class LineIO:
             raise Disconnected
         self._work += len(octets) // _LINE_OCTETS
         return octets
-
-
-def unmapped(address: str) -> str:
-    """The IPv4 address inside an IPv4-mapped IPv6 one, however written; anything else as it is, but for a zone."""
-    address = address.partition("%")[0]
-    if not address.lower().startswith("::ffff:"):
-        return address
-    mapped = ipaddress.IPv6Address(address).ipv4_mapped
-    return address if mapped is None else str(mapped)
-
-
-def set_no_delay(sock: socket.socket) -> None:
-    """Without it, a pipelining client waits 40 ms for a reply (Nagle against delayed acknowledgement)."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -13,13 +13,13 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from relay.identity import is_allowed
+from relay.identity import is_allowed, unmapped
 from relay.smtp import auth as smtp_auth
 from relay.smtp import command, proxy
 from relay.smtp.backend import SessionSettings
 from relay.smtp.budget import Budget
 from relay.smtp.command import line_limit
-from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, TlsHello, unmapped
+from relay.smtp.lineio import DataTooLarge, Disconnected, LineIO, LineTooLong, TlsHello
 from relay.smtp.reply import Reject, Reply
 from relay.spool import Spool
 from tests.support.wire import ENVELOPE, LOGIN, converse, line_io, room

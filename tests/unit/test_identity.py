@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.credentials import Secret
-from relay.identity import Credentials, Identity, is_allowed, new_id, parse_client_login
+from relay.identity import Credentials, Identity, is_allowed, new_id, parse_client_login, unmapped
 
 
 def test_new_id() -> None:
@@ -25,6 +25,22 @@ def test_no_repr_shows_the_password() -> None:
     credentials = Credentials("scanner", Secret("Passw0rd"))
     identity = Identity("scanner", "scanner@example.com", credentials)
     assert "Passw0rd" not in f"{credentials!r} {credentials} {identity!r} {identity}"
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201", "192.0.2.1"),  # as Python before 3.13 writes what a PROXY header holds
+        ("::FFFF:C000:201", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::ffff:0:c000:201", "::ffff:0:c000:201"),
+    ],
+)
+def test_unmapped(address: str, plain: str) -> None:
+    assert unmapped(address) == plain
 
 
 # Logins in the form tenant_id@client_id

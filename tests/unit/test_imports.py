@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 RANKS = {
     0: "relay config credentials vault clock logs stats janitor identity clientcert service arguments spool idn"
     " base64text",
-    1: "configfile configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp message graph"
-    " sandbox serviceunit sideprocess",
+    1: "configfile configchecks configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp"
+    " message graph sandbox serviceunit sideprocess",
     2: "outcome health bounds listeners greenlets",
     3: "authentication delivery workers",
     4: "submission",
@@ -30,7 +30,7 @@ RANKS = {
 }
 RANK_OF = {name: rank for rank, names in RANKS.items() for name in names.split()}
 # Files that make up one package although they lie in relay/ itself.
-FAMILIES = dict.fromkeys(("configfile", "configyaml", "configvalue", "configcrypt"), "config file")
+FAMILIES = dict.fromkeys(("configfile", "configchecks", "configyaml", "configvalue", "configcrypt"), "config file")
 GEVENT = {"relay.bootstrap", "relay.greenlets", "relay.smtp.server", "relay.admin.server", "relay.sandbox.server"}
 # smtp/ is RFC 5321, message/ RFC 5322: the one sideways step that is allowed.
 SIDEWAYS = {("graph", "relay.message.model")}

@@ -24,8 +24,6 @@ from relay.smtp.lineio import (
     TimedOut,
     TlsFailed,
     TlsHello,
-    set_no_delay,
-    unmapped,
 )
 from tests.support.clock import FakeClock
 from tests.support.wire import SegmentSocket, line_io, room
@@ -207,29 +205,6 @@ def test_waiting_for_another_reason_is_not_taken_for_it(octets: bytes) -> None:
     with pytest.raises(TimedOut) as caught:
         io.read_data(1000, room())
     assert not caught.value.waiting_for_dot
-
-
-@pytest.mark.parametrize(
-    ("address", "plain"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("::ffff:c000:201", "192.0.2.1"),  # as Python before 3.13 writes what a PROXY header holds
-        ("::FFFF:C000:201", "192.0.2.1"),
-        ("2001:db8::1", "2001:db8::1"),
-        ("fe80::1%eth0", "fe80::1"),
-        ("::ffff:0:c000:201", "::ffff:0:c000:201"),
-    ],
-)
-def test_unmapped(address: str, plain: str) -> None:
-    assert unmapped(address) == plain
-
-
-def test_no_delay_is_for_tcp() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(socket.AF_UNIX) as local:
-        set_no_delay(tcp)
-        set_no_delay(local)
-        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_what_is_drained_is_not_kept() -> None:

@@ -18,7 +18,7 @@ from relay.smtp.budget import Budget
 from relay.smtp.envelope import Envelope
 from relay.smtp.lineio import LineIO
 from relay.smtp.reply import Reply
-from relay.smtp.server import Door, SmtpServer, listen
+from relay.smtp.server import Door, SmtpServer, listen, set_no_delay
 from relay.smtp.session import Session
 from tests.support.backend import MemoryBackend
 from tests.support.dialog import SETTINGS, all_records
@@ -200,3 +200,10 @@ def test_no_address_of_this_machine() -> None:
 def test_every_address() -> None:
     with listen(ListenAddress("", 0)) as sock:
         socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=40).close()
+
+
+def test_no_delay_is_for_tcp() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(socket.AF_UNIX) as local:
+        set_no_delay(tcp)
+        set_no_delay(local)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
