@@ -24,6 +24,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from relay.clock import give_way
+from relay.tlslayer import TlsLayer
 
 SocketOption = tuple[int, int, int]
 
@@ -31,6 +32,50 @@ _PIECE = 65536
 _BODY_PATIENCE_S = 10.0  # of an answer; its status is known by then, and decides
 _PLAIN_STATUS = re.compile(r"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)")
 _BLANK = vars(requests.Response())  # its jar of cookies takes longer to make than an answer to read; it stays empty
+
+
+class _TlsSocket:
+    """A socket with TLS on it, for as much of it as is used here."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        """We are the client. The last part of the handshake leaves with the first request. Raises OSError."""
+        self._sock = sock
+        self._layer = TlsLayer(context, host)
+        self._ahead = self._layer.shake_hands(sock.recv, sock.sendall)
+
+    def recv(self, size: int) -> bytes:
+        """About so many octets; empty: the end."""
+        octets, self._ahead = self._ahead, b""
+        while not octets and not self._layer.ended:
+            sealed = self._sock.recv(size)
+            if not sealed:
+                break
+            octets = self._layer.opened(sealed)
+            if not octets and (due := self._layer.due()):
+                self._sock.sendall(due)
+        return octets
+
+    def send(self, octets: bytes) -> int:
+        """All of them."""
+        sealed = self._layer.sealed(octets)
+        sent = self._sock.send(sealed)
+        if sent < len(sealed):
+            self._sock.sendall(memoryview(sealed)[sent:])
+        return len(octets)
+
+    sendall = send
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+
+    def gettimeout(self) -> float | None:
+        return self._sock.gettimeout()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+_Socket = socket.socket | _TlsSocket
 
 
 class DirectConnections:
@@ -42,7 +87,7 @@ class DirectConnections:
         self._most_kept = most_kept
         self._options = options
         self._context: ssl.SSLContext | None = None
-        self._resting: dict[tuple[str, str], list[socket.socket]] = {}  # by scheme and authority
+        self._resting: dict[tuple[str, str], list[_Socket]] = {}  # by scheme and authority
 
     def send(self, request: requests.PreparedRequest, connect_timeout_s: float, timeout_s: float) -> requests.Response:
         """The answer, read to its end. Raises requests' exceptions; ValueError for a field that cannot be sent."""
@@ -76,14 +121,14 @@ class DirectConnections:
             while resting:
                 resting.pop().close()
 
-    def _connect(self, url: SplitResult, timeout_s: float) -> socket.socket:
+    def _connect(self, url: SplitResult, timeout_s: float) -> _Socket:
         host = url.hostname or ""
         secure = url.scheme == "https"
         sock = socket.create_connection((host, url.port or (443 if secure else 80)), timeout_s)
         try:
             for option in self._options:
                 sock.setsockopt(*option)
-            return self._tls().wrap_socket(sock, server_hostname=host) if secure else sock
+            return _TlsSocket(sock, self._tls(), host) if secure else sock
         except BaseException:  # raised on, as above
             sock.close()
             raise
@@ -107,20 +152,18 @@ def _as_requests(fault: Exception, timeout: type[requests.Timeout]) -> Exception
     if isinstance(fault, ssl.SSLCertVerificationError):
         return SSLError(fault.verify_message)
     if isinstance(fault, ssl.SSLError):
-        if "timed out" in str(fault):  # gevent's way to say it of a handshake
-            return timeout()
         return (SSLError if timeout is ConnectTimeout else requests.ConnectionError)(fault.reason)
     return requests.ConnectionError(type(fault).__name__)
 
 
-def _take(resting: list[socket.socket]) -> socket.socket | None:
+def _take(resting: list[_Socket]) -> _Socket | None:
     """The one that was used last, or the next; one that has ended meanwhile, or has anything to say, is no use."""
     while resting:
         sock = resting.pop()
         try:
             sock.settimeout(0)
-            sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
+            sock.recv(_PIECE)
+        except BlockingIOError:
             return sock
         except (OSError, ValueError):
             pass
@@ -128,7 +171,7 @@ def _take(resting: list[socket.socket]) -> socket.socket | None:
     return None
 
 
-def _send(sock: socket.socket, request: requests.PreparedRequest, url: SplitResult) -> bool:
+def _send(sock: _Socket, request: requests.PreparedRequest, url: SplitResult) -> bool:
     """Whether all went; where not, an answer may be there already (413). The head leaves with the first piece."""
     target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
     lines = [f"{request.method} {target} HTTP/1.1", f"Host: {url.netloc}", "Accept-Encoding: identity"]
@@ -154,7 +197,7 @@ def _send(sock: socket.socket, request: requests.PreparedRequest, url: SplitResu
     return True
 
 
-def _read(sock: socket.socket, request: requests.PreparedRequest) -> tuple[requests.Response, bool]:
+def _read(sock: _Socket, request: requests.PreparedRequest) -> tuple[requests.Response, bool]:
     """The answer, and whether the connection can take another request."""
     octets = sock.recv(_PIECE)
     response = requests.Response.__new__(requests.Response)
@@ -191,9 +234,7 @@ def _take_plain(response: requests.Response, octets: bytes) -> bool:
     return True
 
 
-def _take_any(
-    response: requests.Response, octets: bytes, sock: socket.socket, request: requests.PreparedRequest
-) -> bool:
+def _take_any(response: requests.Response, octets: bytes, sock: _Socket, request: requests.PreparedRequest) -> bool:
     """Fill in whatever http.client can read; whether the connection can take another request."""
     answer = http.client.HTTPResponse(_Received(octets, sock), method=request.method)  # type: ignore[arg-type]
     try:
@@ -229,7 +270,7 @@ class _Fields(dict[str, str]):
 class _Received(io.RawIOBase):
     """A socket of which some octets have been read, as http.client wants one."""
 
-    def __init__(self, octets: bytes, sock: socket.socket) -> None:
+    def __init__(self, octets: bytes, sock: _Socket) -> None:
         self._octets = octets
         self._sock = sock
 
@@ -240,11 +281,11 @@ class _Received(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        if self._octets:
-            size = min(len(buffer), len(self._octets))
-            buffer[:size], self._octets = self._octets[:size], self._octets[size:]
-            return size
-        return self._sock.recv_into(buffer)
+        if not self._octets:
+            self._octets = self._sock.recv(_PIECE)
+        size = min(len(buffer), len(self._octets))
+        buffer[:size], self._octets = self._octets[:size], self._octets[size:]
+        return size
 
 
 class _BrokenOff(io.RawIOBase):

@@ -11,19 +11,20 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from relay.clock import Clock, Deadline
 from relay.smtp import tls
 from relay.smtp.budget import Reservation
 from relay.smtp.command import DEFAULT_LIMIT, LONGEST_LINE, line_limit
+from relay.smtp.framing import BARE_LF, CR_LF, NEARLY_ENDS
 from relay.spool import Octets, Spool
+from relay.tlslayer import TlsLayer
 
 _PIECE = 65536
 _TURN = 50  # lines for one client before the others get their turn
 _READ_WORK = 5  # what each read counts for, in lines
 _LINE_OCTETS = 1310  # of mail data, that count as a line more: each full piece of them is a turn
-_NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")  # what some clients send instead
 _TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
 
 
@@ -37,35 +38,6 @@ class Guard(Protocol):
     def close(self) -> None:
         """It is not needed any more."""
         ...
-
-
-class _Framing(NamedTuple):
-    """How mail data ends, and what dot-stuffing looks like (RFC 5321 §4.5.2)."""
-
-    line_end: bytes
-    stuffed: bytes  # a dot at the beginning of a line: a stuffed one, or that of the end
-    ends: tuple[bytes, ...]
-
-    def find_end(self, held: bytes, start: int) -> tuple[int, int]:
-        """Where the first end from start on begins and stops; -1 when it is not there."""
-        first, behind = -1, -1
-        for end in self.ends:
-            at = held.find(end, start)
-            if at >= 0 and (at < first or first < 0):
-                first, behind = at, at + len(end)
-        return first, behind
-
-    def end_begun(self, held: bytes) -> int:
-        """How many of the last octets may be the beginning of the end."""
-        longest = max(map(len, self.ends)) - 1
-        for length in range(min(longest, len(held)), 0, -1):
-            if any(end.startswith(held[-length:]) for end in self.ends):
-                return length
-        return 0
-
-
-_CR_LF = _Framing(b"\r\n", b"\r\n.", (b"\r\n.\r\n",))
-_BARE_LF = _Framing(b"\n", b"\n.", (b"\n.\r\n", b"\n.\n"))  # for the clients in bare_lf_networks alone
 
 
 class Disconnected(Exception):
@@ -125,14 +97,15 @@ class LineIO:
         """lifetime: the end of the connection; reads stop there, a reply that is due is still written.
 
         bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, where the socket's time-out
-        counts for each read anew, and for reads before it, where it costs less than that. let_others_run: for a client
+        counts for each read anew, and for all reads, where it costs less than that. let_others_run: for a client
         that sends faster than we read, and so never makes us wait.
         """
         self._socket = sock
+        self._tls: TlsLayer | None = None
         self._clock = clock
         self._timeout_s = command_timeout_s
         self._lifetime = lifetime
-        self._framing = _BARE_LF if bare_lf else _CR_LF
+        self._framing = BARE_LF if bare_lf else CR_LF
         self._guard = guard
         self._let_others_run = let_others_run
         self._work = 0  # since the others had their turn
@@ -157,10 +130,11 @@ class LineIO:
         self._unsent.clear()
         self._sending = True
         try:
+            if self._tls is not None:
+                octets = self._tls.sealed(octets)
             self._bound(self._timeout_s)
-            sent = self._socket.send(octets)
-            if sent < len(octets):  # sendall() asks the system for the size of its buffer first, each time
-                self._socket.sendall(octets[sent:])
+            if octets:
+                self._send(octets)
         except (OSError, ValueError) as fault:
             raise Disconnected from fault
         finally:
@@ -265,21 +239,22 @@ class LineIO:
         self.flush()
         self._buffer, self._at = b"", 0
         patience_s = min(self._timeout_s, self._lifetime.remaining())
+        layer = TlsLayer(context)
         try:
             with self._guard.within(patience_s) if self._guard is not None else nullcontext():
                 self._bound(patience_s)
-                # In two steps: hang_up() finds the socket that the handshake waits on, and a client that is gone
-                # already, of which wrap_socket() asks no handshake, does not pass for one in TLS.
-                self._socket = sock = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
-                self._bound_s = -1.0
-                sock.do_handshake()
+                self._buffer = layer.shake_hands(self._socket.recv, self._send)
+                if (
+                    layer.version() != "TLSv1.3"
+                ):  # there a ticket for the next time, which can leave with our next reply
+                    self._send(layer.due())
         except (OSError, ValueError) as fault:
             raise TlsFailed(tls.why_failed(fault)) from fault
-        self._drop_guard()  # a record may come in pieces, each of which is given its time by the socket
+        self._tls = layer
 
     def tls_version(self) -> str:
         """`TLSv1.3`, or empty without TLS."""
-        return self._socket.version() or "" if isinstance(self._socket, ssl.SSLSocket) else ""
+        return self._tls.version() if self._tls is not None else ""
 
     def has_line(self) -> bool:
         """Whether the client's next line is here already."""
@@ -293,14 +268,17 @@ class LineIO:
         """
         if self._at < len(self._buffer):
             return False
+        if self._has_ended():
+            return True
         try:
             self._bound(0.0)
-            self._buffer, self._at = self._socket.recv(_PIECE), 0
-        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            octets = self._socket.recv(_PIECE)
+            self._buffer, self._at = self._opened(octets) if octets else b"", 0
+        except (BlockingIOError, TimeoutError):
             return False
-        except (OSError, ValueError):
+        except (Disconnected, OSError, ValueError):
             return True
-        return not self._buffer
+        return not octets or (self._has_ended() and not self._buffer)
 
     def hang_up(self) -> None:
         """End it from another greenlet: whoever reads here gets Disconnected."""
@@ -321,21 +299,21 @@ class LineIO:
 
     def close(self) -> None:
         """The end of the connection; over TLS with close_notify."""
-        self._drop_guard()
+        if self._guard is not None:
+            self._guard.close()
         self._end_tls()
         with suppress(OSError):
             self._socket.close()
 
-    def _drop_guard(self) -> None:
-        if self._guard is not None:
-            self._guard.close()
-            self._guard = None
-
     def _end_tls(self) -> None:
-        """Without close_notify a client cannot tell our end from an attacker's (RFC 8446 §6.1)."""
-        if isinstance(self._socket, ssl.SSLSocket):
-            tls.say_goodbye(self._socket)
-            self._bound_s = -1.0
+        """Without close_notify a client cannot tell our end from an attacker's (RFC 8446 §6.1).
+
+        Where a reply is stuck in the middle of a record, the client will not read this either.
+        """
+        if self._tls is not None and not self._sending:
+            with suppress(OSError, ValueError):  # gone already, or it does not read: both are an end
+                self._bound(0.0)
+                self._socket.send(self._tls.goodbye())
 
     def _rest(self) -> bytes:
         """What is in the buffer and not used yet, taken out."""
@@ -347,7 +325,7 @@ class LineIO:
         try:
             return self._receive(self._timeout_s)
         except TimedOut:
-            raise TimedOut(waiting_for_dot=recent.endswith(_NEARLY_ENDS)) from None
+            raise TimedOut(waiting_for_dot=recent.endswith(NEARLY_ENDS)) from None
 
     def _discard_line(self, until: float) -> None:
         while True:
@@ -357,6 +335,11 @@ class LineIO:
                 self._buffer = rest
                 return
 
+    def _send(self, octets: bytes) -> None:
+        sent = self._socket.send(octets)
+        if sent < len(octets):  # sendall() asks the system for the size of its buffer first, each time
+            self._socket.sendall(octets[sent:])
+
     def _bound(self, seconds: float | None) -> None:
         """What the next call of the socket may take; mostly it is the same as before."""
         if seconds != self._bound_s:
@@ -364,26 +347,44 @@ class LineIO:
             self._socket.settimeout(seconds)
 
     def _receive(self, wait_s: float) -> bytes:
-        """Some octets, within wait_s and the connection's lifetime."""
-        self.flush()
-        self.give_way(_READ_WORK)
-        left_s = self._lifetime.at - self._clock.monotonic()
-        wait_s = wait_s if wait_s < left_s else left_s
-        if wait_s <= 0:
-            raise TimedOut
-        try:
-            if self._guard is None:
-                self._bound(wait_s)
-                octets = self._socket.recv(_PIECE)
-            else:
-                self._bound(None)
-                with self._guard.within(wait_s):
+        """Some octets, within wait_s and the connection's lifetime. Over TLS, each part of a record is given wait_s."""
+        while True:
+            self.flush()
+            if self._tls is not None and self._tls.ended:
+                raise Disconnected
+            self.give_way(_READ_WORK)
+            left_s = self._lifetime.at - self._clock.monotonic()
+            wait_s = wait_s if wait_s < left_s else left_s
+            if wait_s <= 0:
+                raise TimedOut
+            try:
+                if self._guard is None:
+                    self._bound(wait_s)
                     octets = self._socket.recv(_PIECE)
-        except TimeoutError:
-            raise TimedOut from None
-        except (OSError, ValueError) as fault:
+                else:
+                    self._bound(None)
+                    with self._guard.within(wait_s):
+                        octets = self._socket.recv(_PIECE)
+            except TimeoutError:
+                raise TimedOut from None
+            except (OSError, ValueError) as fault:
+                raise Disconnected from fault
+            if not octets:
+                raise Disconnected
+            if self._tls is not None:
+                octets = self._opened(octets)
+            if octets:
+                self._work += len(octets) // _LINE_OCTETS
+                return octets
+            self.write(b"")  # no whole record; what it was may be for TLS itself to answer
+
+    def _opened(self, octets: bytes) -> bytes:
+        """What is in these octets, over TLS too; empty while a record is not whole. Raises Disconnected."""
+        try:
+            return self._tls.opened(octets) if self._tls is not None else octets
+        except ssl.SSLError as fault:
             raise Disconnected from fault
-        if not octets:
-            raise Disconnected
-        self._work += len(octets) // _LINE_OCTETS
-        return octets
+
+    def _has_ended(self) -> bool:
+        """Whether the client has said over TLS that those were its last words, be its connection open or not."""
+        return self._tls is not None and self._tls.ended

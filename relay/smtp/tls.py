@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import suppress
 
 _VERSIONS = {
     "TLSv1": ssl.TLSVersion.TLSv1,
@@ -28,13 +27,6 @@ def server_context(cert_file: str, key_file: str, min_version: str) -> ssl.SSLCo
     # A pass phrase would be asked for on the terminal.
     context.load_cert_chain(cert_file, key_file, password=lambda: "")
     return context
-
-
-def say_goodbye(sock: ssl.SSLSocket) -> None:
-    """Send close_notify without waiting for the client's (RFC 8446 §6.1)."""
-    with suppress(OSError, ValueError):  # gone already, or it does not answer: both are an end
-        sock.settimeout(0)
-        sock.unwrap()
 
 
 HUNG_UP = "the client hung up during the handshake"

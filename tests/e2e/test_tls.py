@@ -351,6 +351,44 @@ def test_a_session_can_be_resumed(relay: RelayProcess) -> None:
     assert said.count("Reused, TLSv1.2") >= 4
 
 
+@pytest.mark.parametrize(
+    ("version", "letter", "then"),
+    [("tls1_3", "K", "NOOP"), ("tls1_2", "R", "no renegotiation")],
+    ids=["key_update", "renegotiation"],
+)
+def test_what_tls_has_to_say_in_the_middle(relay: RelayProcess, version: str, letter: str, then: str) -> None:
+    """New keys are followed (RFC 8446 §4.6.3); another handshake is refused at once (RFC 5246 §7.2.2)."""
+    need("openssl", "openssl")
+    host, port = implicit(relay)
+    command = ["openssl", "s_client", "-connect", f"{host}:{port}", f"-{version}", "-quiet", "-no_ign_eof"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = b""
+
+        def reads(what: str) -> None:
+            nonlocal said
+            while what.encode() not in said:
+                octets = process.stdout.read(4096) if process.stdout is not None else b""
+                assert octets, said
+                said += octets
+
+        try:
+            reads("220 ")
+            process.stdin.write(f"{letter}\n".encode())
+            if then == "NOOP":
+                reads("KEYUPDATE")
+                process.stdin.write(b"NOOP\r\n")
+                reads("250 2.0.0")
+            else:
+                reads(then)
+        finally:
+            process.kill()
+    relay.assert_sound()
+
+
 def test_min_version_tlsv1_for_old_printers(tmp_path: Path, upstream: Upstream, pair: Pair) -> None:
     """Also with the RSA key exchange that is all some know; a new client still gets what is best."""
     with RelayProcess(tmp_path, config_for(upstream, tls=pair.keys(min_version="TLSv1"))) as relay:
