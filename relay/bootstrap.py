@@ -26,8 +26,9 @@ def run(program: Path | None = None) -> int:
 
         # Sockets, locks and time.sleep of everything loaded from here on yield to other greenlets.
         monkey.patch_all()
-        from relay import cli
+        from relay import cli, malloc
 
+        malloc.keep_some()
         return cli.main(sys.argv[1:], program)  # which loads what its command needs
     except ModuleNotFoundError as missing:
         name = (missing.name or "").partition(".")[0]

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from relay import __version__
+from relay import __version__, malloc
 from relay.spool import pack, unpack
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ def serve(version: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):  # not everybody may
         os.nice(_NICE)
+    malloc.keep_some()
     channel = socket.socket(fileno=_CHANNEL)
     channel.setblocking(True)  # gevent makes them without
     while True:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from relay.spool import Octets, Spool, Spooled
 
+_MANY_OCTETS = 16384
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -30,8 +31,39 @@ def normalised(content: Octets) -> Octets:
 
 def _is_normal(piece: bytes) -> bool:
     """Whether every CR and LF in it stands in a CR LF. Faster than a count of each."""
-    rest = piece.replace(b"\r\n", b"")
+    rest = without_line_ends(piece)
     return rest.find(b"\n") < 0 and rest.find(b"\r") < 0
+
+
+def without_line_ends(octets: bytes) -> bytes:
+    """octets.replace(b"\\r\\n", b""), in a fifth of the time for what base64 is: very many lines of one length."""
+    if len(octets) < _MANY_OCTETS:
+        return octets.replace(b"\r\n", b"")
+    start, end, length = _even_lines(octets)
+    lines = bytearray(octets[start:end])
+    del lines[length - 1 :: length]  # moves whole lines, and looks for nothing
+    del lines[length - 2 :: length - 1]
+    if 2 * (end - start) < len(octets) or b"\n" in lines or b"\r" in lines:
+        return octets.replace(b"\r\n", b"")
+    return b"".join((octets[:start].replace(b"\r\n", b""), lines, octets[end:].replace(b"\r\n", b"")))
+
+
+def _even_lines(octets: bytes) -> tuple[int, int, int]:
+    """Where the lines that are as long as the one in the middle, next to it, begin and end; their length with CR LF."""
+    begin = octets.find(b"\r\n", len(octets) // 2) + 2
+    length = octets.find(b"\r\n", begin) + 2 - begin
+    if begin < 2 or length < 2:
+        return 0, 0, 2
+    first = begin % length
+    middle = begin // length
+    behind = before = len(octets)
+    for place, octet in ((length - 2, b"\r"), (length - 1, b"\n")):
+        column = octets[first + place :: length]
+        upper, lower = column[:middle], column[middle:]
+        before = min(before, len(upper) - len(upper.rstrip(octet)))
+        behind = min(behind, len(lower) - len(lower.lstrip(octet)))
+    # What the first of those line ends ends is mostly something else.
+    return first + (middle - max(before - 1, 0)) * length, first + (middle + behind) * length, length
 
 
 def _normalised_in_pieces(content: Spooled) -> Octets:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from relay.base64text import decoded
 from relay.message.headers import Fields, View, field_text, parse_parameters, split_fields
+from relay.message.lineends import without_line_ends
 from relay.spool import IN_MEMORY_BYTES, WINDOW_BYTES, Octets, Spool, spooled, window_of
 
 _MAX_DEPTH = 50  # containers in containers; what lies deeper is attached as it came
@@ -239,7 +240,7 @@ def _decode_base64_in_pieces(leaf: Leaf) -> Octets | None:
     spool = Spool()
     held = b""
     for at in range(leaf.body_start, leaf.end, WINDOW_BYTES):
-        held += window_of(leaf.content, at, min(at + WINDOW_BYTES, leaf.end)).translate(None, _WHITE_SPACE)
+        held += _without_white_space(window_of(leaf.content, at, min(at + WINDOW_BYTES, leaf.end)))
         last = at + WINDOW_BYTES >= leaf.end
         groups = held if last else held[: len(held) // 4 * 4]
         if b"=" in groups and not last:
@@ -266,7 +267,7 @@ def decode_octets(octets: bytes, encoding: str) -> bytes | None:
 
 
 def _decode_base64(octets: bytes) -> bytes | None:
-    octets = octets.translate(None, _WHITE_SPACE)
+    octets = _without_white_space(octets)
     try:
         return decoded(octets)
     except binascii.Error:
@@ -275,6 +276,12 @@ def _decode_base64(octets: bytes) -> bytes | None:
     if any(len(chunk) % 4 == 1 or _NOT_BASE64.search(chunk) for chunk in chunks):
         return None
     return b"".join(binascii.a2b_base64(chunk + b"=" * (-len(chunk) % 4)) for chunk in chunks)
+
+
+def _without_white_space(octets: bytes) -> bytes:
+    """In base64 it is mostly line ends alone."""
+    octets = without_line_ends(octets)
+    return octets.translate(None, _WHITE_SPACE) if any(white in octets for white in _WHITE_SPACE) else octets
 
 
 def _decode_quoted_printable(octets: bytes) -> bytes:
