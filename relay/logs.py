@@ -92,7 +92,6 @@ _OF_A_MESSAGE = dict.fromkeys(
     "",
 )
 _MESSAGE_EVENTS = frozenset(RESULTS)
-_NAMES = frozenset(FIELDS)
 _PLACE_OF = {name: place for place, name in enumerate(FIELDS)}
 _LONGEST_LINE = 65536
 
@@ -104,9 +103,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    given = record.__dict__
-    names = sorted(_NAMES.intersection(given), key=_PLACE_OF.__getitem__)
-    return {name: given[name] for name in names if given[name] is not None}
+    return {name: value for name, value in record.__dict__.items() if name in _PLACE_OF and value is not None}
 
 
 def _traceback(fault: BaseException | None) -> str:
@@ -152,7 +149,8 @@ class TextLines(logging.Formatter):
         self._with_time = with_time
 
     def format(self, record: logging.LogRecord) -> str:
-        facts = "".join(f" {name}={_plain(value)}" for name, value in _facts(record).items())
+        in_order = sorted(_facts(record).items(), key=lambda fact: _PLACE_OF[fact[0]])
+        facts = "".join(f" {name}={_plain(value)}" for name, value in in_order)
         time = f"{_timestamp(record)} " if self._with_time else ""
         line = f"{time}{record.levelname} {_plain(record.getMessage())}{facts}"
         if record.exc_info:

@@ -186,8 +186,8 @@ class Submission:
             "form": account.form,
             "form_reason": account.form_reason or None,
             "attempts": 0,
-            "duration_ms": round((self._clock.monotonic() - attempt.started) * 1000, 1),
-            **{f"{name}_ms": round(seconds * 1000, 1) for name, seconds in attempt.deadline.spent.items()},
+            "duration_ms": _milliseconds(self._clock.monotonic() - attempt.started),
+            **{f"{name}_ms": _milliseconds(seconds) for name, seconds in attempt.deadline.spent.items()},
             "reply": str(reply),
             "rewritten_from": account.rewritten_from or None,
             "not_carried": list(account.not_carried) or None,
@@ -201,6 +201,11 @@ class Submission:
         self._stats.message(event, line_facts, attempt.envelope.forward_paths)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("subject", extra={**names, "subject": account.subject})
+
+
+def _milliseconds(seconds: float) -> float:
+    """To a tenth. round() takes three times as long: it writes the number out and reads it again."""
+    return int(seconds * 10_000 + 0.5) / 10
 
 
 def _parts(envelope: Envelope, content: Octets, identity: Identity) -> list[bytes]:

@@ -96,7 +96,7 @@ def test_a_messages_line_has_all_its_fields_in_json(event: str) -> None:
     assert "graph_request_id" not in TextLines().format(record(event, recipients=2))
 
 
-ODD = {  # each kind of value that a line has borne; the order given is not the line's
+ODD = {  # each kind of value that a line has borne; the order given is not that of a line of text
     "not_carried": ["X-A", "ü€\n", "\udcff"],
     "reply": "250 2.0.0",
     "duration_ms": 1234.5,
@@ -127,9 +127,10 @@ ODD_JSON = (
     r'"mailbox": "tab\tnul\u0000esc\u001bquote\"back\\slash/\r\n\b\f", '
     '"sender": "\udcff\ud83d", "recipients": 0, "size_bytes": 1180591620717411303424, "form": "", '
     '"attempts": -1, "duration_ms": 1234.5, "graph_request_id": "", "reply": "250 2.0.0", "reason": "", '
+    '"not_carried": ["X-A", "ü€\\n", "\udcff"], '
     '"waited_ms": 0.0, "token_ms": 1e-07, "graph_ms": 1e+22, "possible_duplicate": true, "found_in_sent_items": false, '
-    '"not_carried": ["X-A", "ü€\\n", "\udcff"], "path": "/var/log/x y", "parameters": [], "signal": 20, '
-    '"sessions": {"a": [1, null, {"b": "\\n"}]}, "tls": ["TLSv1.3", 2.5]}'
+    '"path": "/var/log/x y", "signal": 20, '
+    '"sessions": {"a": [1, null, {"b": "\\n"}]}, "parameters": [], "tls": ["TLSv1.3", 2.5]}'
 )
 ODD_TEXT = (
     '2026-03-01T12:00:00.123Z INFO delivered message_id=9F3A session="" client=2001:db8::1 '
