@@ -174,7 +174,9 @@ def _retry_after_s(value: str | None) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+            date = parsedate_to_datetime(value)
+            # The oldest of the three forms (RFC 9110 §5.6.7) names no zone; all of them are UTC.
+            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError, OverflowError):
             return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None

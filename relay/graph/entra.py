@@ -315,7 +315,7 @@ def _refuses_secret(answer: Any) -> bool:
 
 def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
     kind = type(fault).__name__
-    unreadable = isinstance(fault, json.JSONDecodeError)
+    unreadable = isinstance(fault, json.JSONDecodeError | RecursionError)
     if by_password and isinstance(fault, ValueError | RuntimeError) and not unreadable:
         return CredentialsRefused(
             "the sign-in failed at a federated identity provider; flow password works with cloud accounts only", kind

@@ -33,12 +33,16 @@ class FakeEntraSession:
     def __init__(self) -> None:
         self.urls: list[str] = []
         self.forms: list[dict[str, Any]] = []
+        self.fields: list[dict[str, str]] = []
         self.realm: dict[str, Any] | requests.Response = {"account_type": "Managed"}
         self.token: tuple[int, Any] = (200, {"access_token": "T0KEN", "expires_in": 3600, "token_type": "Bearer"})
         self.discovery: tuple[int, Any] | None = None
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:
         self.urls.append(f"{method} {url}")
+        self.fields.append(options["headers"])
+        for text in options["headers"].values():
+            text.encode("latin-1")  # as http.client does
         connect, read = options["timeout"]
         assert 0 < connect <= 10
         assert 0 < read <= 30
@@ -114,6 +118,17 @@ def test_a_user_name_stays_in_its_place(user: str) -> None:
     assert session.forms[0]["username"] == user
 
 
+@pytest.mark.parametrize("user", ["日本@example.com", "a\nX-Other: b@example.com", "a\rb@example.com"])
+def test_a_user_name_that_no_header_field_can_hold_is_for_entra_to_judge(user: str) -> None:
+    session = FakeEntraSession()
+    session.token = (400, {"error": "invalid_grant", "error_codes": [50034]})
+    with pytest.raises(CredentialsRefused) as caught:
+        token_of(session, user)
+    assert caught.value.entra_code == "AADSTS50034"
+    assert session.forms[0]["username"] == user
+    assert not any("X-AnchorMailbox" in fields for fields in session.fields)
+
+
 @pytest.mark.parametrize(
     ("status", "error", "codes", "kind"),
     [
@@ -134,7 +149,7 @@ def test_entras_errors_through_msal(status: int, error: str, codes: list[int], k
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500, 503])
-@pytest.mark.parametrize("content", [b"<html>a portal</html>", b"", b"[]", b'"x"', b"null"])
+@pytest.mark.parametrize("content", [b"<html>a portal</html>", b"", b"[]", b'"x"', b"null", b"[" * 100_000])
 def test_what_is_no_answer_of_entra(status: int, content: bytes) -> None:
     session = FakeEntraSession()
     session.token = (status, content)
