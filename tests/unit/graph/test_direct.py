@@ -119,11 +119,12 @@ def test_a_connection_is_kept(session: requests.Session) -> None:
         (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, b"ok"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok"),
+        (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, 200, b"ok"),
         (b"HTTP/1.1 200\r\ncontent-LENGTH:2\r\n\r\nok", 200, b"ok"),
         (b"HTTP/1.0 503 Busy\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", 503, b""),
         (b"HTTP/1.1 400 Bad\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000, 400, b"x" * 200_000),
     ],
-    ids=["plain", "empty", "204", "chunked", "continue", "no-reason", "http-1.0", "long"],
+    ids=["plain", "empty", "204", "chunked", "continue", "interim", "no-reason", "http-1.0", "long"],
 )
 def test_answers(session: requests.Session, answer: bytes, status: int, body: bytes) -> None:
     """And the next one on the same connection is read from its beginning."""
@@ -192,7 +193,10 @@ def test_a_body_that_stalls_leaves_the_status(session: requests.Session) -> None
         assert response.status_code == 202
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"220 mail.example ESMTP\r\n", b"\r\n\r\n"])
+FOUR_DIGITS = b"HTTP/1.1 2020 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"220 mail.example ESMTP\r\n", b"\r\n\r\n", FOUR_DIGITS])
 def test_no_answer(session: requests.Session, answer: bytes) -> None:
     with server(answers(answer)) as url, pytest.raises(requests.ConnectionError):
         ask(url, session)
