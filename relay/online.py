@@ -99,11 +99,9 @@ class OnlineCheck:
     def steps(self) -> Iterator[Step]:
         """From the name server to the mailbox."""
         config = self._config
-        for service, session, url in (
-            ("Entra ID", self._entra, config.entra.authority),
-            ("Graph", self._graph, config.graph.url),
-        ):
-            yield from self._reach(service, session, url)
+        if config.entra.flow != "managed_identity":  # the machine's own endpoint asks Entra ID for us
+            yield from self._reach("Entra ID", self._entra, config.entra.authority)
+        yield from self._reach("Graph", self._graph, config.graph.url)
         if config.entra.flow not in ("managed_identity", "client_login"):
             yield self._tenant() if "Entra ID" not in self._down else _not_tried("tenant", "Entra ID")
             yield from self._app()
