@@ -179,6 +179,15 @@ def test_a_redirect_is_nobodys_wrong_password(status: int) -> None:
         token_of(session)
 
 
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "http:///"])
+def test_a_proxy_that_cannot_be_used_is_no_fault_of_the_tenant(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """The environment's is not checked at the start. What requests raises then is a ValueError too."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    session = http_session(AUTHORITY, 1, "", "")
+    with pytest.raises(TokenUnavailable, match="HTTPS_PROXY"):
+        token_of(session)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
