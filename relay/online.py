@@ -33,6 +33,7 @@ from relay.graph.errors import (
     CredentialsRefused,
     GraphError,
     InvalidRecipients,
+    OutcomeUnknown,
     Refused,
     TokenError,
     UpstreamError,
@@ -272,6 +273,9 @@ class OnlineCheck:
             return Step(name, "ok", "there, and the token may send from it")
         except Refused as fault:
             return Step(name, "skipped", f"cannot be told ({fault.code or fault.status})")
+        except OutcomeUnknown as fault:  # whose advice is about a mail that may have gone
+            advice = "Graph gave no clear answer; try again, and look at Microsoft's service health if it lasts"
+            return Step(name, "failed", f"HTTP {fault.status}" if fault.status else "no answer", advice)
         except GraphError as fault:
             return _failed(name, fault)
         return Step(name, "ok", "there")
