@@ -149,7 +149,7 @@ def _send(sock: socket.socket, request: requests.PreparedRequest, url: SplitResu
         for piece in pieces:
             give_way()
             sock.sendall(piece)
-    except (BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):  # OpenSSL's words for them
         return False
     return True
 
