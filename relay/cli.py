@@ -121,7 +121,8 @@ def _check_online(config: Config, options: argparse.Namespace | None = None) -> 
     from relay.greenlets import guard
     from relay.online import OnlineCheck
 
-    logging.getLogger("relay").addHandler(logging.NullHandler())  # the steps say it; without one, stderr gets the event
+    # The steps say it. Without a handler, stderr would get events, and from msal what Entra ID answered.
+    logging.getLogger().addHandler(logging.NullHandler())
     login = _login(options) if options else None
     steps = []
     for step in OnlineCheck(config, guard, login, (options.send_to if options else None) or "").steps():

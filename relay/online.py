@@ -33,6 +33,7 @@ from relay.graph.errors import (
     CredentialsRefused,
     GraphError,
     InvalidRecipients,
+    OutcomeUnknown,
     Refused,
     TokenError,
     UpstreamError,
@@ -99,11 +100,9 @@ class OnlineCheck:
     def steps(self) -> Iterator[Step]:
         """From the name server to the mailbox."""
         config = self._config
-        for service, session, url in (
-            ("Entra ID", self._entra, config.entra.authority),
-            ("Graph", self._graph, config.graph.url),
-        ):
-            yield from self._reach(service, session, url)
+        if config.entra.flow != "managed_identity":  # the machine's own endpoint asks Entra ID for us
+            yield from self._reach("Entra ID", self._entra, config.entra.authority)
+        yield from self._reach("Graph", self._graph, config.graph.url)
         if config.entra.flow not in ("managed_identity", "client_login"):
             yield self._tenant() if "Entra ID" not in self._down else _not_tried("tenant", "Entra ID")
             yield from self._app()
@@ -274,6 +273,9 @@ class OnlineCheck:
             return Step(name, "ok", "there, and the token may send from it")
         except Refused as fault:
             return Step(name, "skipped", f"cannot be told ({fault.code or fault.status})")
+        except OutcomeUnknown as fault:  # whose advice is about a mail that may have gone
+            advice = "Graph gave no clear answer; try again, and look at Microsoft's service health if it lasts"
+            return Step(name, "failed", f"HTTP {fault.status}" if fault.status else "no answer", advice)
         except GraphError as fault:
             return _failed(name, fault)
         return Step(name, "ok", "there")

@@ -51,8 +51,8 @@ class GraphClient:
         guard: Callable[[float], AbstractContextManager[Any]],
     ) -> None:
         """guard: bounds a call as a whole, raising TimeoutError, since HTTP timeouts count for each read anew."""
+        self.graph_url = url
         self._session = session
-        self._url = url
         self._guard = guard
 
     def send_mail(
@@ -75,7 +75,7 @@ class GraphClient:
     def url(self, mailbox: str, *path: str, query: Mapping[str, str] | None = None) -> str:
         """An address below /users/{mailbox}; no segment of the path can become two."""
         segments = "/".join([_quoted(segment) for segment in (mailbox, *path)])
-        return f"{self._url}/v1.0/users/{segments}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+        return f"{self.graph_url}/v1.0/users/{segments}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
     def ask(
         self,
@@ -174,7 +174,9 @@ def _retry_after_s(value: str | None) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+            date = parsedate_to_datetime(value)
+            # The oldest of the three forms (RFC 9110 §5.6.7) names no zone; all of them are UTC.
+            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError, OverflowError):
             return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None

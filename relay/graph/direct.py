@@ -30,7 +30,7 @@ SocketOption = tuple[int, int, int]
 
 _PIECE = 65536
 _BODY_PATIENCE_S = 10.0  # of an answer; its status is known by then, and decides
-_PLAIN_STATUS = re.compile(r"HTTP/1\.1 (?P<status>[2-5][0-9][0-9]) ?(?P<reason>[^\r\n]*)")
+_PLAIN_STATUS = re.compile(r"HTTP/1\.1 (?P<status>[2-5][0-9][0-9])(?: (?P<reason>[^\r\n]*))?")
 _BLANK = vars(requests.Response())  # its jar of cookies takes longer to make than an answer to read; it stays empty
 
 
@@ -192,7 +192,7 @@ def _send(sock: _Socket, request: requests.PreparedRequest, url: SplitResult) ->
         for piece in pieces:
             give_way()
             sock.sendall(piece)
-    except (BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):  # OpenSSL's words for them
         return False
     return True
 
@@ -226,7 +226,7 @@ def _take_plain(response: requests.Response, octets: bytes) -> bool:
         return False
     if fields.get("connection", "keep-alive").lower() != "keep-alive":
         return False
-    response.status_code, response.reason = int(plain["status"]), plain["reason"]
+    response.status_code, response.reason = int(plain["status"]), plain["reason"] or ""
     response.headers = _Fields(fields)  # type: ignore[assignment]
     vars(response).update(_content=body, _content_consumed=True)  # requests would read it through a generator
     if body:
@@ -236,9 +236,8 @@ def _take_plain(response: requests.Response, octets: bytes) -> bool:
 
 def _take_any(response: requests.Response, octets: bytes, sock: _Socket, request: requests.PreparedRequest) -> bool:
     """Fill in whatever http.client can read; whether the connection can take another request."""
-    answer = http.client.HTTPResponse(_Received(octets, sock), method=request.method)  # type: ignore[arg-type]
+    answer = _final_answer(_Received(octets, sock), request)
     try:
-        answer.begin()
         response.status_code, response.reason = answer.status, answer.reason
         fields = {name.lower(): value for name, value in answer.headers.items()}
         response.headers = _Fields(fields)  # type: ignore[assignment]
@@ -252,6 +251,16 @@ def _take_any(response: requests.Response, octets: bytes, sock: _Socket, request
         return not answer.will_close
     finally:
         answer.close()
+
+
+def _final_answer(received: _Received, request: requests.PreparedRequest) -> http.client.HTTPResponse:
+    """The head of the one behind all interim ones (RFC 9110 §15.2), of which http.client passes over 100 alone."""
+    while True:
+        answer = http.client.HTTPResponse(received, method=request.method)  # type: ignore[arg-type]
+        answer.begin()
+        if answer.status >= 200 or answer.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            return answer
+        answer.fp = None  # type: ignore[assignment]  # it would close what the next one is read from
 
 
 class _Fields(dict[str, str]):
@@ -273,9 +282,11 @@ class _Received(io.RawIOBase):
     def __init__(self, octets: bytes, sock: _Socket) -> None:
         self._octets = octets
         self._sock = sock
+        self._reader: io.BufferedReader = io.BufferedReader(self)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
+        """The same for each answer, since it may have read beyond the end of one."""
+        return self._reader
 
     def readable(self) -> bool:
         return True

@@ -241,8 +241,11 @@ class _Application:
         except RuntimeError as fault:  # neither a page nor a refusal, such as a redirect to a portal
             raise TokenUnavailable(_UNREADABLE, type(fault).__name__) from None
         except ValueError as fault:
-            if isinstance(fault.__context__, json.JSONDecodeError):  # a proxy's page, and no tenant's fault
+            cause = fault.__context__
+            if isinstance(cause, json.JSONDecodeError):  # a proxy's page, and no tenant's fault
                 raise TokenUnavailable(_UNREADABLE) from None
+            if isinstance(cause, requests.RequestException):  # some of them are ValueErrors: nobody was asked
+                raise _unreachable(cause) from None
             raise AppMisconfigured(
                 "Entra ID knows no such tenant; check oauth2_config.tenant_id and authority"
             ) from None
@@ -315,7 +318,7 @@ def _refuses_secret(answer: Any) -> bool:
 
 def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
     kind = type(fault).__name__
-    unreadable = isinstance(fault, json.JSONDecodeError)
+    unreadable = isinstance(fault, json.JSONDecodeError | RecursionError)
     if by_password and isinstance(fault, ValueError | RuntimeError) and not unreadable:
         return CredentialsRefused(
             "the sign-in failed at a federated identity provider; flow password works with cloud accounts only", kind
@@ -336,6 +339,8 @@ def _unreachable(fault: Exception) -> TokenUnavailable:
         advice = "Entra ID's certificate is not trusted; if a proxy inspects TLS, put its CA into ca_bundle"
     elif isinstance(fault, requests.exceptions.ProxyError):
         advice = "the proxy refused or failed; check https_proxy"
+    elif isinstance(fault, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        advice = "the proxy's address cannot be used; https_proxy, or HTTPS_PROXY of the environment, must be http://HOST:PORT"
     elif isinstance(fault, requests.Timeout | TimeoutError):
         advice = "Entra ID did not answer in time; check the network and https_proxy"
     else:

@@ -130,7 +130,8 @@ class EntraHttpClient:
     """What msal asks for as http_client. Adds the timeouts that msal does not set on a session of ours.
 
     msal asks the user realm on the authority's bare host name and puts the user name into the path as it is; the port
-    is put back here, and the name quoted, so that no user name reaches another path.
+    is put back here, and the name quoted, so that no user name reaches another path. A header field that repeats the
+    name, as a hint for routing, is left out where a field cannot hold it (X-AnchorMailbox).
     """
 
     def __init__(self, session: requests.Session, authority: str) -> None:
@@ -159,7 +160,7 @@ class EntraHttpClient:
             self._with_port(url),
             params=params,
             data=data,
-            headers=dict(headers) if headers else None,
+            headers={name: text for name, text in (headers or {}).items() if text.isascii() and text.isprintable()},
             timeout=(CONNECT_TIMEOUT_S, ENTRA_READ_TIMEOUT_S),
             allow_redirects=False,
         )

@@ -113,10 +113,11 @@ def _part(octets: Octets, start: int, end: int) -> memoryview | Spooled:
     return memoryview(octets)[start:end] if isinstance(octets, bytes) else octets.part(start, end)
 
 
-def upload_url(answer: Answer) -> str:
-    """The URL in the answer to createUploadSession; its host may be any, but it is never without TLS."""
+def upload_url(answer: Answer, graph_url: str) -> str:
+    """The URL in the answer to createUploadSession. Its host may be any, but it is never without TLS, unless it is
+    Graph's own address (a stand-in on loopback)."""
     url = answer.content.get("uploadUrl") if isinstance(answer.content, dict) else None
-    if not isinstance(url, str) or not url.startswith("https://"):
+    if not isinstance(url, str) or not url.startswith(("https://", f"{graph_url}/")):
         raise StepUnclear(status=answer.status, request_id=answer.request_id)
     return url
 

@@ -15,6 +15,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msal
 import pytest
+import yaml
 
 from relay.clientcert import read_client_certificate
 from relay.credentials import hash_password
@@ -393,6 +394,18 @@ def test_managed_identity(tmp_path: Path, upstream: Upstream, client_id: str | N
         log_in(client, "scanner")
         assert send(client) == "250 2.0.0"
     assert upstream.stats()["requests"]["identity"] == {"200": 1}
+
+
+@needs_managed_identity
+def test_check_online_asks_no_entra_id_where_a_managed_identity_does(tmp_path: Path, upstream: Upstream) -> None:
+    """Only the machine's endpoint and Graph need to be within reach."""
+    config = identity_config(upstream, None)
+    config["oauth2_config"]["authority"] = "https://no-such-host.invalid"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = run_once("check", "--online", "--config", tmp_path / "config.yaml", env=identity_environment(upstream))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "✔ token: for the app" in ended.stdout
+    assert "Entra ID" not in ended.stdout
 
 
 @needs_managed_identity

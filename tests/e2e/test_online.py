@@ -137,6 +137,7 @@ def test_a_proxy_that_is_not_there(config_file: Path, upstream: Upstream) -> Non
         ({"status": 404, "code": "ErrorInvalidUser"}, "ErrorInvalidUser"),
         ({"status": 403, "code": "ErrorAccessDenied"}, "ErrorAccessDenied"),
         ({"status": 503}, "503"),
+        ({"status": 504}, "504"),
     ],
 )
 def test_mailbox_faults(config_file: Path, upstream: Upstream, fault: dict[str, Any], code: str) -> None:
@@ -144,6 +145,7 @@ def test_mailbox_faults(config_file: Path, upstream: Upstream, fault: dict[str, 
     exit_code, steps = check(config_file, config_for(upstream, **FALLBACK))
     assert (exit_code, failed(steps)) == (1, ["mailbox fallback@example.com"])
     assert code in steps["mailbox fallback@example.com"]["text"]
+    assert "may have been sent" not in steps["mailbox fallback@example.com"]["advice"], "it is a mail to nobody"
 
 
 def test_the_test_mail_is_refused(config_file: Path, upstream: Upstream) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.raw_https import Connection, RawHttps, Script, answer
-from tests.support.relay_process import RelayProcess, config_for
+from tests.support.relay_process import RelayProcess, config_for, run_once
 
 RECIPIENT = "you@example.org"
 MESSAGE = f"From: me@example.com\r\nTo: {RECIPIENT}\r\nSubject: A report\r\n\r\nText.\r\n"
@@ -293,6 +294,18 @@ def test_a_start_without_entra_heals(tmp_path: Path, service: RawHttps, user: st
         assert auth(relay, user) == "454 4.7.0"
         assert auth(relay, user) == "235 2.7.0"
         relay.assert_sound()
+
+
+@pytest.mark.parametrize("body", [b"<html>a portal</html>", b'{"access_token": "T0KEN'])
+def test_check_online_shows_nothing_of_an_answer_that_is_none(tmp_path: Path, service: RawHttps, body: bytes) -> None:
+    """msal would log all of it, with a traceback."""
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(yaml.safe_dump(config(service)))
+    service.script("token", answer(200, body))
+    ended = run_once("check", "--online", "--config", config_file)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "no usable answer" in ended.stdout
+    assert "T0KEN" not in ended.stdout
 
 
 def test_endpoints_are_where_the_discovery_says(tmp_path: Path, service: RawHttps, user: str) -> None:

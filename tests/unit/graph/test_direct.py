@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import requests
 
 from relay.graph.http import http_session
+from relay.selfsigned import write_pair
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nok"
 Serve = Callable[[socket.socket, int], None]
@@ -119,11 +123,12 @@ def test_a_connection_is_kept(session: requests.Session) -> None:
         (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, b"ok"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok"),
+        (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, 200, b"ok"),
         (b"HTTP/1.1 200\r\ncontent-LENGTH:2\r\n\r\nok", 200, b"ok"),
         (b"HTTP/1.0 503 Busy\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", 503, b""),
         (b"HTTP/1.1 400 Bad\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000, 400, b"x" * 200_000),
     ],
-    ids=["plain", "empty", "204", "chunked", "continue", "no-reason", "http-1.0", "long"],
+    ids=["plain", "empty", "204", "chunked", "continue", "interim", "no-reason", "http-1.0", "long"],
 )
 def test_answers(session: requests.Session, answer: bytes, status: int, body: bytes) -> None:
     """And the next one on the same connection is read from its beginning."""
@@ -192,7 +197,10 @@ def test_a_body_that_stalls_leaves_the_status(session: requests.Session) -> None
         assert response.status_code == 202
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"220 mail.example ESMTP\r\n", b"\r\n\r\n"])
+FOUR_DIGITS = b"HTTP/1.1 2020 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"220 mail.example ESMTP\r\n", b"\r\n\r\n", FOUR_DIGITS])
 def test_no_answer(session: requests.Session, answer: bytes) -> None:
     with server(answers(answer)) as url, pytest.raises(requests.ConnectionError):
         ask(url, session)
@@ -208,6 +216,31 @@ def test_an_answer_before_all_of_the_body_is_heard(session: requests.Session) ->
 
     with server(serve) as url:
         assert session.post(url, data=b"x" * 10_000_000, timeout=(60, 60)).status_code == 413
+
+
+def test_the_same_where_tls_says_it_in_its_own_words(tmp_path: Path) -> None:
+    """ssl.SSLEOFError, where a bare socket has a broken pipe."""
+    certificate, key = write_pair(tmp_path, ["127.0.0.1"], datetime.now(UTC))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    gone = threading.Event()
+
+    def serve(plain: socket.socket, _: int) -> None:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with context.wrap_socket(plain, server_side=True) as sock:
+            sock.recv(1000)
+            sock.sendall(b"HTTP/1.1 413 Too large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        gone.set()
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 500
+        assert gone.wait(60)
+        yield from [b"x" * 10_000] * 1000
+
+    with server(serve) as url, http_session(url, 10, "", str(certificate)) as session:
+        secure = url.replace("http:", "https:")
+        request = requests.Request("POST", secure, data=body(), headers={"Content-Length": "10000500"}).prepare()
+        assert session.send(request, timeout=(60, 60)).status_code == 413
 
 
 def test_nobody_listens(session: requests.Session) -> None:

@@ -33,12 +33,16 @@ class FakeEntraSession:
     def __init__(self) -> None:
         self.urls: list[str] = []
         self.forms: list[dict[str, Any]] = []
+        self.fields: list[dict[str, str]] = []
         self.realm: dict[str, Any] | requests.Response = {"account_type": "Managed"}
         self.token: tuple[int, Any] = (200, {"access_token": "T0KEN", "expires_in": 3600, "token_type": "Bearer"})
         self.discovery: tuple[int, Any] | None = None
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:
         self.urls.append(f"{method} {url}")
+        self.fields.append(options["headers"])
+        for text in options["headers"].values():
+            text.encode("latin-1")  # as http.client does
         connect, read = options["timeout"]
         assert 0 < connect <= 10
         assert 0 < read <= 30
@@ -114,6 +118,17 @@ def test_a_user_name_stays_in_its_place(user: str) -> None:
     assert session.forms[0]["username"] == user
 
 
+@pytest.mark.parametrize("user", ["日本@example.com", "a\nX-Other: b@example.com", "a\rb@example.com"])
+def test_a_user_name_that_no_header_field_can_hold_is_for_entra_to_judge(user: str) -> None:
+    session = FakeEntraSession()
+    session.token = (400, {"error": "invalid_grant", "error_codes": [50034]})
+    with pytest.raises(CredentialsRefused) as caught:
+        token_of(session, user)
+    assert caught.value.entra_code == "AADSTS50034"
+    assert session.forms[0]["username"] == user
+    assert not any("X-AnchorMailbox" in fields for fields in session.fields)
+
+
 @pytest.mark.parametrize(
     ("status", "error", "codes", "kind"),
     [
@@ -134,7 +149,7 @@ def test_entras_errors_through_msal(status: int, error: str, codes: list[int], k
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500, 503])
-@pytest.mark.parametrize("content", [b"<html>a portal</html>", b"", b"[]", b'"x"', b"null"])
+@pytest.mark.parametrize("content", [b"<html>a portal</html>", b"", b"[]", b'"x"', b"null", b"[" * 100_000])
 def test_what_is_no_answer_of_entra(status: int, content: bytes) -> None:
     session = FakeEntraSession()
     session.token = (status, content)
@@ -162,6 +177,15 @@ def test_a_redirect_is_nobodys_wrong_password(status: int) -> None:
     session.discovery = (status, b"")
     with pytest.raises(TokenUnavailable):
         token_of(session)
+
+
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "http:///"])
+def test_a_proxy_that_cannot_be_used_is_no_fault_of_the_tenant(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """The environment's is not checked at the start. What requests raises then is a ValueError too."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    session = http_session(AUTHORITY, 1, "", "")
+    with pytest.raises(TokenUnavailable, match="HTTPS_PROXY"):
+        token_of(session)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,16 @@ def test_who_gives_up_leaves_no_place_behind() -> None:
     assert scene.places() == 1
 
 
+def test_a_turn_that_comes_with_no_time_left_for_a_request_is_none() -> None:
+    scene = Scene(1)
+    scene.fail(Throttled(retry_after_s=10))
+    with pytest.raises(Congested, match="too late"), scene.lanes.turn(A, scene.deadline(10.2)):
+        pass
+    assert scene.places() == 1
+    with scene.lanes.turn(A, scene.deadline(0.2)):
+        pass  # it did not have to wait
+
+
 def test_retry_after_is_kept_for_its_mailbox_alone() -> None:
     scene = Scene()
     scene.fail(Throttled(retry_after_s=20))

@@ -13,13 +13,13 @@ import pytest
 from relay.clock import Deadline
 from relay.graph import draft as draft_module
 from relay.graph import errors
-from relay.graph.client import GraphClient
+from relay.graph.client import Answer, GraphClient
 from relay.graph.draft import CLEAN_UP_S, UPLOAD_FROM_BYTES, UPLOAD_LEAST_BYTES
 from relay.graph.errors import GraphError
 from relay.graph.large import DENIED_FOR_S, LEFT_FOR_S, LargeMail
 from relay.graph.mail import Receipt
 from relay.graph.retry import RetryPolicy
-from relay.graph.upload import CHUNK_BYTES
+from relay.graph.upload import CHUNK_BYTES, upload_url
 from relay.message.model import Address, Attachment, Body, Message, Recipients
 from tests.support.clock import FakeClock
 from tests.support.dialog import all_records, check_records
@@ -124,6 +124,26 @@ def test_the_message_is_the_one_that_sendmail_would_have_got() -> None:
     assert list(properties.values()) == ["MESSAGE1"], "our mark"
     (found,) = captured.message["attachments"]
     assert (found["isInline"], found["contentId"], found["contentType"]) == (True, "c@x", "application/pdf")
+
+
+@pytest.mark.parametrize(
+    ("graph_url", "named", "taken"),
+    [
+        ("https://graph.example", "https://elsewhere.example/x", True),
+        ("https://graph.example", "http://graph.example/x", False),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/x?authtoken=y", True),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080.example/x", False),
+        ("http://127.0.0.1:8080", "http://elsewhere.example/x", False),
+        ("http://127.0.0.1:8080", "https://elsewhere.example/x", True),
+    ],
+)
+def test_the_upload_url_is_without_tls_only_where_graph_is(graph_url: str, named: str, taken: bool) -> None:
+    answer = Answer(201, {"uploadUrl": named}, "id")
+    if taken:
+        assert upload_url(answer, graph_url) == named
+    else:
+        with pytest.raises(errors.StepUnclear):
+            upload_url(answer, graph_url)
 
 
 def test_the_upload_url_is_followed_without_a_token() -> None:
