@@ -13,13 +13,13 @@ import pytest
 from relay.clock import Deadline
 from relay.graph import draft as draft_module
 from relay.graph import errors
-from relay.graph.client import GraphClient
+from relay.graph.client import Answer, GraphClient
 from relay.graph.draft import CLEAN_UP_S, UPLOAD_FROM_BYTES, UPLOAD_LEAST_BYTES
 from relay.graph.errors import GraphError
 from relay.graph.large import DENIED_FOR_S, LEFT_FOR_S, LargeMail
 from relay.graph.mail import Receipt
 from relay.graph.retry import RetryPolicy
-from relay.graph.upload import CHUNK_BYTES
+from relay.graph.upload import CHUNK_BYTES, upload_url
 from relay.message.model import Address, Attachment, Body, Message, Recipients
 from tests.support.clock import FakeClock
 from tests.support.dialog import all_records, check_records
@@ -139,6 +139,30 @@ def test_the_upload_url_is_followed_without_a_token() -> None:
         assert "authorization" not in {name.lower() for name in call.headers}
     others = [call for call in scene.session.calls if call.kind != "upload"]
     assert all(call.headers["Authorization"] for call in others)
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("https://outlook.office.com/api/x?authtoken=1", True),
+        ("http://127.0.0.1:8080/x", True),
+        ("http://[::1]:8080/x", True),
+        ("http://localhost/x", True),
+        ("http://outlook.office.com/x", False),
+        ("http://127.0.0.1@outlook.office.com/x", False),
+        ("http://[localhost/x", False),
+        ("ftp://localhost/x", False),
+        ("//localhost/x", False),
+    ],
+)
+def test_an_upload_goes_nowhere_in_clear(url: str, taken: bool) -> None:
+    """But on loopback, where graph_url may do without TLS as well."""
+    answer = Answer(201, {"uploadUrl": url}, "")
+    if taken:
+        assert upload_url(answer) == url
+    else:
+        with pytest.raises(errors.StepUnclear):
+            upload_url(answer)
 
 
 FAULTS = [
