@@ -47,6 +47,7 @@ class Leaf(NamedTuple):
     disposition: str  # lower case; empty when there is none
     disposition_parameters: Mapping[str, str]
     content_id: str
+    location: str  # Content-Location, by which HTML may refer to it (RFC 2557)
     encoding: str  # Content-Transfer-Encoding, lower case; empty when there is none
     containers: tuple[Container, ...]  # outermost first
     content: View  # the whole message
@@ -138,6 +139,7 @@ def _leaf(
         disposition.partition("(")[0].strip(),
         disposition_parameters,
         found.get("content-id", "").strip(" <>\t"),
+        found.get("content-location", ""),
         found.get("content-transfer-encoding", "").lower().partition("(")[0].strip(" \t;\"'"),
         containers,
         *place,

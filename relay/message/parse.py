@@ -39,9 +39,14 @@ _READ = {
     *_IMPORTANCE,
     *("reply-to", "to", "cc", "disposition-notification-to", "x-confirm-reading-to", "return-receipt-to"),
 }
-_UNNAMED = {"bcc", "resent-bcc", "mime-version"}  # neither carried nor named as missing
+_UNNAMED = {  # neither carried nor named as missing
+    *("bcc", "resent-bcc", "mime-version", "content-type", "content-transfer-encoding", "content-disposition"),
+    *("content-id", "content-length", "content-md5"),
+}
 _EMPTY = Body("text", "")
 _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
+# What an HTML page shows in itself: <img src=…>, background=…, url(…).
+_SHOWN = re.compile(r"""(?i:\b(?:src|background)\s{0,9}=|\burl\()\s{0,9}(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>)]++))""")
 _MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
@@ -120,6 +125,10 @@ class _Parts:
 
     def _text_of(self, leaf: Leaf) -> tuple[str, bool]:
         octets = decode_octets(leaf.octets, leaf.encoding)
+        if octets is None and leaf.encoding == "base64":
+            octets = decode_octets(leaf.octets.rstrip()[:-1], leaf.encoding)
+            if octets is not None:
+                self._warn(leaf, "is cut off")
         if octets is None:
             self._warn(leaf, "cannot be decoded: taken as it stands")
             octets = leaf.octets
@@ -142,6 +151,8 @@ class _Parts:
                 self._attach(leaf, f"ATT{texts:05}.{extension}", referenced)  # as Exchange names them
             elif leaf.number not in self._texts:
                 self._attach(leaf, clean_name(_given_name(leaf)), referenced)
+        if self._shows_by_location():
+            self.not_carried.append("image named by Content-Location")
         self.not_carried += lost_in_json(self.structure, [text for text, _ in self._texts.values()])
 
     def _attach(self, leaf: Leaf, name: str, referenced: set[str]) -> None:
@@ -169,14 +180,20 @@ class _Parts:
             return True
         if not leaf.media_type.startswith("image/"):
             return False  # nothing shows it, and Outlook would hide it
-        related = any(container.subtype == "related" for container in leaf.containers)
-        return leaf.disposition == "inline" or (related and not leaf.disposition)
+        return leaf.disposition == "inline" or (_is_related(leaf) and not leaf.disposition)
 
     def _referenced_content_ids(self) -> set[str]:
         if self.body.kind != "html" or not any(leaf.content_id for leaf in self.structure.leaves):
             return set()
         found = {html.unescape(match[1]) for match in _CID_REFERENCE.finditer(self.body.content)}
         return found | {unquote(content_id) for content_id in found}  # a cid: URL is percent-encoded, RFC 2392 §2
+
+    def _shows_by_location(self) -> bool:
+        """Whether the HTML shows one of the parts as a web page would, by its address (RFC 2557 §8)."""
+        named = {leaf.location for leaf in self.structure.leaves if leaf.location and _is_related(leaf)}
+        if not named or self.body.kind != "html":
+            return False
+        return any(html.unescape(match[match.lastindex or 0]) in named for match in _SHOWN.finditer(self.body.content))
 
 
 def charset_of(leaf: Leaf, octets: bytes) -> str:
@@ -199,6 +216,10 @@ def _in_utf8(leaf: Leaf, octets: bytes, text: str, certain: bool) -> bytes:
     except UnicodeError:
         pass
     return text.encode("utf-8-sig" if leaf.media_type == "text/html" else "utf-8")  # the mark outdoes a meta element
+
+
+def _is_related(leaf: Leaf) -> bool:
+    return any(container.subtype == "related" for container in leaf.containers)
 
 
 def _given_name(leaf: Leaf) -> str:
@@ -248,7 +269,7 @@ def _values(header: Fields) -> _Values:
         elif key.startswith("x-") and not key.startswith("x-ms-exchange-"):
             value = decode_words(field_text(raw)) if len(x_headers) < _MOST_READ else ""
             x_headers.append((name, value))
-        elif key not in _UNNAMED and not key.startswith("content-"):
+        elif key not in _UNNAMED:
             unplaced.setdefault(key, name)
     return found
 

@@ -159,6 +159,10 @@ FEATURES = (
     part("empty attachment", b"Content-Type: a/b; name=a\n\n", lambda m: content(m) == b""),
     part("attached message", b"Content-Type: message/rfc822\n\nSubject: x\n\ny", lambda m: b"Subject: x" in content(m)),
     part("calendar file", b"Content-Type: text/calendar; name=a.ics\n\n" + ICS, lambda m: b"VCALENDAR" in content(m)),
+    whole(
+        "image that the HTML names by Content-Location",
+        multipart("related", HTML + b"<img src=a.png>", b"Content-Type: image/png\nContent-Location: a.png\n\nx"),
+    ),
     Feature(
         "inline image",
         multipart("related", HTML, b"Content-Type: image/png\nContent-ID: <i@x>\n\nx"),

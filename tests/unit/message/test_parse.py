@@ -270,6 +270,14 @@ def test_a_text_body_that_cannot_be_decoded_is_delivered_even_when_strict() -> N
     assert message.warnings == ("part 1 (text/plain) cannot be decoded: taken as it stands",)
 
 
+def test_a_text_body_that_is_cut_off_keeps_what_came() -> None:
+    whole = base64.b64encode("Grüße aus dem Keller".encode()).decode()
+    for length, text in ((25, "Grüße aus dem Ke"), (26, "Grüße aus dem Kel"), (27, "Grüße aus dem Kell")):
+        message = read(f"Content-Type: text/plain; charset=utf-8\n{BASE64}\n\n{whole[:length]}\n")
+        assert message.body == Body("text", text), length
+        assert message.warnings == (("part 1 (text/plain) is cut off",) if length == 25 else ())
+
+
 RFC822 = "Content-Type: message/rfc822"
 BASE64 = "Content-Transfer-Encoding: base64"
 INNER = "Content-Type: multipart/mixed; boundary=z\n\n--z\n\nx\n--z--"
@@ -429,7 +437,8 @@ def test_header_fields() -> None:
     assert message.in_reply_to == "<0@example.com>"
     assert message.references == "<a@example.com> <0@example.com>"
     assert message.x_headers == (("X-Mailer", "Gerät 5"), ("X-Job", "1"), ("x-job", "2"))
-    assert message.other_headers == ("Received", "Date", "List-Id", "X-MS-Exchange-Foo", "Auto-Submitted")
+    names = ("Received", "Date", "Content-Language", "List-Id", "X-MS-Exchange-Foo", "Auto-Submitted")
+    assert message.other_headers == names
     assert "secret" not in repr(message)
 
 
