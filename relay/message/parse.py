@@ -121,7 +121,11 @@ class _Parts:
     def _may_be_body(self, leaf: Leaf) -> bool:
         if leaf.media_type not in ("text/plain", "text/html") or leaf.disposition not in ("", "inline"):
             return False
-        return not leaf.containers or not _given_name(leaf)
+        if not leaf.containers or not _given_name(leaf):
+            return True
+        innermost = leaf.containers[-1]  # it may say that this is text to read and no file, whatever its name
+        is_first = leaf.number == 1 or innermost not in self.structure.leaves[leaf.number - 2].containers
+        return innermost.subtype == "alternative" or (innermost.subtype == "related" and is_first)
 
     def _text_of(self, leaf: Leaf) -> tuple[str, bool]:
         octets = decode_octets(leaf.octets, leaf.encoding)

@@ -90,6 +90,18 @@ PDF = "Content-Type: application/pdf; name=x.pdf\nContent-Transfer-Encoding: bas
             ("text alternative",),
         ),
         (
+            multipart("alternative", TEXT, HTML.replace("html\n", "html; name=a.htm\n", 1)),
+            Body("html", "<p>html</p>"),
+            [],
+            ("text alternative",),
+        ),
+        (
+            multipart("related", HTML.replace("html\n", "html; name=a.htm\n", 1), PDF, "Content-Type: text/html; name=b.htm\n\nx"),
+            Body("html", "<p>html</p>"),
+            ["x.pdf", "b.htm"],
+            (),
+        ),
+        (
             multipart("mixed", TEXT + "\n", "Content-Type: text/plain; name=a.txt\n\nfile"),
             Body("text", "text\r\n"),
             ["a.txt"],
