@@ -176,10 +176,13 @@ def _guess(octets: bytes) -> tuple[str, bool]:
     try:
         return octets.decode("utf-8").removeprefix("\ufeff"), True
     except UnicodeError:
-        if octets.decode("utf-8", "replace").count("\ufffd") > _MAX_STRAY_OCTETS:
+        lossy = octets.decode("utf-8", "replace")
+        stray = lossy.count("\ufffd")
+        sound = len(lossy) - len(lossy.encode("ascii", "ignore")) - stray
+        if stray > min(sound, _MAX_STRAY_OCTETS):  # in "«É»" two octets are UTF-8 by chance
             return _decode_windows_1252(octets), False
         # A character cut in two by a length limit must not spoil all others: only the octets that are no UTF-8
-        # are read as Windows-1252. In a text that is Windows-1252 throughout this comes to the same.
+        # are read as Windows-1252.
         return octets.decode("utf-8", _ERROR_HANDLER).removeprefix("\ufeff"), False
 
 

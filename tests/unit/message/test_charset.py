@@ -111,6 +111,7 @@ def test_certain(octets: bytes, charset: str | None, text: str) -> None:
     [
         (b"caf\xe9 \x93x\x94", None, "café \u201cx\u201d"),
         (b"caf\xe9", "us-ascii", "café"),
+        ("«CAFÉ», déjà".encode("cp1252"), None, "«CAFÉ», déjà"),  # É» is ɻ in UTF-8
         ("café".encode(), "us-ascii", "café"),
         ("café".encode(), "x-unknown", "café"),
         (b"caf\xe9 \x81\x93", "utf-8", "café \x81\u201c"),

@@ -40,6 +40,7 @@ def names(message: Message) -> list[str]:
 
 TEXT = "Content-Type: text/plain\n\ntext"
 HTML = "Content-Type: text/html\n\n<p>html</p>"
+NAMED_HTML = "Content-Type: text/html; name=b.htm\n\nx"
 PDF = "Content-Type: application/pdf; name=x.pdf\nContent-Transfer-Encoding: base64\n\nUERG"
 
 
@@ -96,7 +97,7 @@ PDF = "Content-Type: application/pdf; name=x.pdf\nContent-Transfer-Encoding: bas
             ("text alternative",),
         ),
         (
-            multipart("related", HTML.replace("html\n", "html; name=a.htm\n", 1), PDF, "Content-Type: text/html; name=b.htm\n\nx"),
+            multipart("related", HTML.replace("html\n", "html; name=a.htm\n", 1), PDF, NAMED_HTML),
             Body("html", "<p>html</p>"),
             ["x.pdf", "b.htm"],
             (),
