@@ -176,14 +176,19 @@ def _guess(octets: bytes) -> tuple[str, bool]:
     try:
         return octets.decode("utf-8").removeprefix("\ufeff"), True
     except UnicodeError:
-        lossy = octets.decode("utf-8", "replace")
-        stray = lossy.count("\ufffd")
-        sound = len(lossy) - len(lossy.encode("ascii", "ignore")) - stray
-        if stray > min(sound, _MAX_STRAY_OCTETS):  # in "«É»" two octets are UTF-8 by chance
+        if is_windows_1252(octets):
             return _decode_windows_1252(octets), False
         # A character cut in two by a length limit must not spoil all others: only the octets that are no UTF-8
         # are read as Windows-1252.
         return octets.decode("utf-8", _ERROR_HANDLER).removeprefix("\ufeff"), False
+
+
+def is_windows_1252(octets: bytes) -> bool:
+    """Whether it has more octets that are no UTF-8 than characters that are: in "«É»" two are so by chance."""
+    lossy = octets.decode("utf-8", "replace")
+    stray = lossy.count("\ufffd")
+    sound = len(lossy) - len(lossy.encode("ascii", "ignore")) - stray
+    return stray > min(sound, _MAX_STRAY_OCTETS)
 
 
 def _decode_windows_1252(octets: bytes) -> str:
