@@ -129,6 +129,8 @@ def _without_nul(text: str) -> str:
 
 def _decode_declared(octets: bytes, codec: str) -> str | None:
     if codec.startswith(("utf_16", "utf_32")):
+        unit = 4 if codec.startswith("utf_32") else 2
+        octets = octets[: len(octets) // unit * unit]  # a character that is cut in two
         codec = _byte_order(octets, codec)
     for name in (codec, *_SUPERSETS.get(codec, ())):
         try:

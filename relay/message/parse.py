@@ -20,7 +20,7 @@ from relay.message.form import TEXT_ALTERNATIVE, lost_in_json
 from relay.message.headers import Fields, View, decode_words, field_text, split_fields
 from relay.message.htmltext import shows_something
 from relay.message.lineends import normalised
-from relay.message.mime import Leaf, Structure, decode_leaf, decode_octets, split_parts
+from relay.message.mime import Leaf, Structure, decode_broken_base64, decode_leaf, decode_octets, split_parts
 from relay.message.model import Address, Attachment, Body, Message, MessageError
 from relay.message.names import clean_name, made_up_name, message_name
 from relay.spool import Octets, view_of
@@ -130,9 +130,9 @@ class _Parts:
     def _text_of(self, leaf: Leaf) -> tuple[str, bool]:
         octets = decode_octets(leaf.octets, leaf.encoding)
         if octets is None and leaf.encoding == "base64":
-            octets = decode_octets(leaf.octets.rstrip()[:-1], leaf.encoding)
+            octets = decode_broken_base64(leaf.octets)
             if octets is not None:
-                self._warn(leaf, "is cut off")
+                self._warn(leaf, "cannot be decoded to its end")
         if octets is None:
             self._warn(leaf, "cannot be decoded: taken as it stands")
             octets = leaf.octets

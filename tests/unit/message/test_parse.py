@@ -241,6 +241,7 @@ def test_html_that_shows_nothing_is_the_body_where_there_is_no_text() -> None:
         ("base64", b"", b""),
         ("base64", b"====", b""),
         ("quoted-printable", b"a=3Db=\r\nc=3d =ZZ \r\n", b"a=bc= =ZZ \r\n"),
+        ("quoted-printable", b"a=0=\r\n9b=\r\n=0=\r\ng==\r\n", b"a\tb=0g=\r\n"),
         ("quoted-printable", b"a= \t\r\nb=\rc=\r\r\nd", b"abcd"),
         ("7bit", b"a\r\n", b"a\r\n"),
         ("8BIT", b"\xff\0", b"\xff\0"),
@@ -283,12 +284,21 @@ def test_a_text_body_that_cannot_be_decoded_is_delivered_even_when_strict() -> N
     assert message.warnings == ("part 1 (text/plain) cannot be decoded: taken as it stands",)
 
 
+def test_a_text_body_with_something_behind_its_base64() -> None:
+    encoded = base64.encodebytes("Grüße aus dem Keller. ".encode() * 4).decode()
+    for behind in ("\n-- \nfooter\n", "--other--", "_______"):
+        message = read(f"Content-Type: text/plain; charset=utf-8\n{BASE64}\n\n{encoded}{behind}")
+        text = "Grüße aus dem Keller. " * 4 + "\r\n" + behind.replace("\n", "\r\n")
+        assert message.body == Body("text", text)
+        assert message.warnings == ("part 1 (text/plain) cannot be decoded to its end",)
+
+
 def test_a_text_body_that_is_cut_off_keeps_what_came() -> None:
     whole = base64.b64encode("Grüße aus dem Keller".encode()).decode()
     for length, text in ((25, "Grüße aus dem Ke"), (26, "Grüße aus dem Kel"), (27, "Grüße aus dem Kell")):
         message = read(f"Content-Type: text/plain; charset=utf-8\n{BASE64}\n\n{whole[:length]}\n")
         assert message.body == Body("text", text), length
-        assert message.warnings == (("part 1 (text/plain) is cut off",) if length == 25 else ())
+        assert message.warnings == (("part 1 (text/plain) cannot be decoded to its end",) if length == 25 else ())
 
 
 RFC822 = "Content-Type: message/rfc822"
