@@ -171,6 +171,7 @@ LONG = "word " * 300
         ("Reply-To: Jü <j@x>, k@x", "Reply-To: =?utf-8?B?SsO8?=\r\n <j@x>,\r\n k@x"),
         ("Reply-To: nobody Jü", "Reply-To: nobody =?utf-8?B?SsO8?="),
         ('Content-Type: application/pdf; name="Ü.pdf"', "Content-Type: application/pdf;\r\n name*=utf-8''%C3%9C.pdf"),
+        (b"Content-Disposition: in\xfcline; filename=a", "Content-Disposition: in?line;\r\n filename=a"),
         ("X-A: b\nno colon here\nX-C: d", "X-A: b no colon here"),
         ("Subject: a\n \t\n b", "Subject: a\r\n b"),
         ("Subject: first\nSubject: second", "Subject: first"),
