@@ -39,6 +39,9 @@ _READ = {
     *_IMPORTANCE,
     *("reply-to", "to", "cc", "disposition-notification-to", "x-confirm-reading-to", "return-receipt-to"),
 }
+_ONCE_UNREAD = {  # of which the MIME form keeps the first alone
+    *("date", "mime-version", "content-type", "content-transfer-encoding", "content-disposition", "content-id"),
+}
 _UNNAMED = {  # neither carried nor named as missing
     *("bcc", "resent-bcc", "mime-version", "content-type", "content-transfer-encoding", "content-disposition"),
     *("content-id", "content-length", "content-md5"),
@@ -243,6 +246,7 @@ class _Values(NamedTuple):
     more: dict[str, list[str]]  # those of that name behind it
     x_headers: list[tuple[str, str]]  # name as written
     unplaced: dict[str, str]  # the name as first written, by name
+    repeated: list[str]  # names of those that are not read, may stand once, and stand again
 
     def addresses(self, name: str) -> tuple[Address, ...]:
         """Of all fields of this name: a second To is wrong, but who stands there is meant."""
@@ -261,8 +265,9 @@ class _Values(NamedTuple):
 
 
 def _values(header: Fields) -> _Values:
-    found = _Values({}, {}, [], {})
-    first, more, x_headers, unplaced = found
+    found = _Values({}, {}, [], {}, [])
+    first, more, x_headers, unplaced, repeated = found
+    seen: set[str] = set()
     for name, raw in header.fields:
         key = name.lower()
         if key in _READ:
@@ -273,14 +278,19 @@ def _values(header: Fields) -> _Values:
         elif key.startswith("x-") and not key.startswith("x-ms-exchange-"):
             value = decode_words(field_text(raw)) if len(x_headers) < _MOST_READ else ""
             x_headers.append((name, value))
-        elif key not in _UNNAMED:
-            unplaced.setdefault(key, name)
+        else:
+            if key in _ONCE_UNREAD:
+                if key in seen:
+                    repeated.append(key)
+                seen.add(key)
+            if key not in _UNNAMED:
+                unplaced.setdefault(key, name)
     return found
 
 
 def _read_header(header: Fields, parts: _Parts) -> Message:
     values = _values(header)
-    first, more, x_headers, unplaced = values
+    first, more, x_headers, unplaced, _ = values
     reply_to = values.addresses("reply-to") if "reply-to" in first else ()
     if not reply_to and first.get("reply-to"):
         unplaced["reply-to"] = "Reply-To"
@@ -290,8 +300,8 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
     from_ = values.first_addresses("from")
     if not from_ and first.get("from"):
         parts.warnings.append("the From field holds no address")
-    if more:
-        repeated = [name for name in _ONCE if name in more]
+    if more or values.repeated:
+        repeated = [*(name for name in _ONCE if name in more), *values.repeated]
         parts.warnings += [f"more than one {name} field: the first is taken" for name in repeated]
     subject = decode_words(first["subject"]).strip() if "subject" in first else None
     sender = next(iter(values.first_addresses("sender")), None) if "sender" in first else None

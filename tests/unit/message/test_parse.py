@@ -404,7 +404,9 @@ def test_faults_are_named() -> None:
     assert "boundary" in read("Content-Type: multipart/mixed\n\n--q\nContent-Type: a/b\n\nx\n--q--").warnings[0]
     assert "no part" in read("Content-Type: multipart/mixed\n\nx").warnings[0]
     assert "colon" in read("Subject: a\nb\nTo: c\n\nx").warnings[0]
-    assert read("Subject: a\nSubject: b\n\nx").warnings == ("more than one subject field: the first is taken",)
+    for name in ("Subject", "Message-ID", "Date", "Content-Type", "MIME-Version"):
+        warning = f"more than one {name.lower()} field: the first is taken"
+        assert read(f"{name}: a\n{name}: b\n{name}: c\n\nx").warnings == (warning,), name
     assert read(b"Content-Type: text/plain; charset=utf-8\n\ncaf\xe9").warnings != ()
     assert read("From: Scanner\n\nx").warnings == ("the From field holds no address",)
     assert read("From: \n\nx").warnings == ()
