@@ -18,6 +18,7 @@ from typing import Any
 from relay.clientcert import BadCertificate, read_client_certificate
 from relay.config import Key, Kind, ListenAddress, Network, Rate
 from relay.credentials import check_password_hash
+from relay.loopback import is_loopback
 from relay.vault import PREFIX
 
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\]"
@@ -138,13 +139,6 @@ def _is_host(host: str) -> bool:
     return re.fullmatch(_HOST, host) is not None and ".." not in host
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def url(text: str) -> str:
     """https://HOST[:PORT], in lower case and without a slash at the end."""
     found = _url(text)
@@ -156,7 +150,7 @@ def url(text: str) -> str:
 def graph_url(text: str) -> str:
     """The same; http:// too where nothing leaves the machine, since stand-ins for Graph run without TLS."""
     found = _url(text)
-    if not found.startswith("https:") and not _is_loopback(_host_of(found)):
+    if not found.startswith("https:") and not is_loopback(_host_of(found)):
         raise BadValue("must start with https:// (http:// is for loopback addresses only)")
     return found
 

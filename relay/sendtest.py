@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import mimetypes
 import smtplib
 import ssl
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from relay.config import Config, ListenAddress
 from relay.identity import Credentials
+from relay.loopback import is_loopback
 
 _TIMEOUT_S = 30.0
 _GREATEST_WAIT_S = 60.0  # beyond submit_timeout, for the answer to the data
@@ -144,11 +144,7 @@ def _tls_context(host: str, cert_file: str) -> ssl.SSLContext:
     context.check_hostname = False  # listen_addr is an address, and the certificate is for a name
     if cert_file:
         context.load_verify_locations(cert_file)
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if is_loopback:
+    if is_loopback(host):
         context.verify_mode = ssl.CERT_NONE
     return context
 

@@ -51,7 +51,7 @@ class GraphClient:
         guard: Callable[[float], AbstractContextManager[Any]],
     ) -> None:
         """guard: bounds a call as a whole, raising TimeoutError, since HTTP timeouts count for each read anew."""
-        self.graph_url = url
+        self._url = url
         self._session = session
         self._guard = guard
 
@@ -75,7 +75,7 @@ class GraphClient:
     def url(self, mailbox: str, *path: str, query: Mapping[str, str] | None = None) -> str:
         """An address below /users/{mailbox}; no segment of the path can become two."""
         segments = "/".join([_quoted(segment) for segment in (mailbox, *path)])
-        return f"{self.graph_url}/v1.0/users/{segments}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+        return f"{self._url}/v1.0/users/{segments}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
     def ask(
         self,

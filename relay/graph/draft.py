@@ -134,7 +134,7 @@ class Draft:
 
         def open_session(token: Secret) -> str:
             path = (self._id, "attachments", "createUploadSession")
-            return upload_url(self._ask("POST", path, token, content, _MADE, _JSON), self._client.graph_url)
+            return upload_url(self._ask("POST", path, token, content, _MADE, _JSON))
 
         upload = Upload(self._client, attachment.content, self._errand.deadline, open_session, self._has_attached)
         while not upload.done:

@@ -129,6 +129,8 @@ def _without_nul(text: str) -> str:
 
 def _decode_declared(octets: bytes, codec: str) -> str | None:
     if codec.startswith(("utf_16", "utf_32")):
+        unit = 4 if codec.startswith("utf_32") else 2
+        octets = octets[: len(octets) // unit * unit]  # a character that is cut in two
         codec = _byte_order(octets, codec)
     for name in (codec, *_SUPERSETS.get(codec, ())):
         try:
@@ -176,11 +178,19 @@ def _guess(octets: bytes) -> tuple[str, bool]:
     try:
         return octets.decode("utf-8").removeprefix("\ufeff"), True
     except UnicodeError:
-        if octets.decode("utf-8", "replace").count("\ufffd") > _MAX_STRAY_OCTETS:
+        if is_windows_1252(octets):
             return _decode_windows_1252(octets), False
         # A character cut in two by a length limit must not spoil all others: only the octets that are no UTF-8
-        # are read as Windows-1252. In a text that is Windows-1252 throughout this comes to the same.
+        # are read as Windows-1252.
         return octets.decode("utf-8", _ERROR_HANDLER).removeprefix("\ufeff"), False
+
+
+def is_windows_1252(octets: bytes) -> bool:
+    """Whether it has more octets that are no UTF-8 than characters that are: in "«É»" two are so by chance."""
+    lossy = octets.decode("utf-8", "replace")
+    stray = lossy.count("\ufffd")
+    sound = len(lossy) - len(lossy.encode("ascii", "ignore")) - stray
+    return stray > min(sound, _MAX_STRAY_OCTETS)
 
 
 def _decode_windows_1252(octets: bytes) -> str:

@@ -117,6 +117,7 @@ _LOST_LEAVES: Mapping[str, Callable[[Leaf], str]] = {
     "application/octet-stream": _smime,
     "text/calendar": _invitation,
     "application/ms-tnef": lambda _: "Outlook rich text",  # Exchange reads winmail.dat only in a message of its own
+    "application/vnd.ms-tnef": lambda _: "Outlook rich text",
     "message/partial": lambda _: "part of a message cut in pieces",  # put together by its parameters, RFC 2046 §5.2.2
     "message/external-body": lambda _: "reference to an external body",
 }

@@ -65,7 +65,7 @@ def _in_ascii(key: str, raw: bytes) -> bytes:
         return address_list(addresses)
     if key in ("content-type", "content-disposition"):
         value, parameters = parse_parameters(text)
-        if value.isascii() and parameters.get("boundary", "").isascii():
+        if parameters.get("boundary", "").isascii():
             return with_parameters(value, parameters)
         return raw  # its delimiters are not in ASCII either
     return _text(decode_words(text))

@@ -28,6 +28,8 @@ _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\r\n]*+)(?:" + _EOL + rb"[ \t][
 _FOLD = re.compile(_EOL + rb"[ \t]?")
 _NEXT_FIELD = re.compile(rb"\r\n(?![ \t])")
 _MAX_PLAIN = 65_536  # octets; a longer header is read line by line
+# Where the blank line between header and body was forgotten, a multipart's first delimiter is no rest of a field.
+_DELIMITER = re.compile(rb"--[^\r\n]*+" + _EOL + rb"(?i:content-)")
 _MBOX_LINE = re.compile(rb">?From [^\r\n]*+" + _EOL)
 _USUAL_FIELD = re.compile(
     rb"(?i:from|to|cc|bcc|subject|date|sender|reply-to|message-id|in-reply-to|references|received|return-path"
@@ -64,7 +66,8 @@ def split_fields(octets: View, start: int = 0, end: int | None = None, *, is_mes
 
     A first line that is no header field means that there is no header and all is body (copiers do this); so does a
     "header" of unusual names without the blank line behind it. A line without a colon is taken as the rest of the
-    field above when a usual field follows it; else the body starts there (the blank line was forgotten).
+    field above when a usual field follows it, and it is no delimiter; else the body starts there (the blank line was
+    forgotten).
     is_message: skip an mbox "From " line, and blank lines, a byte order mark or an indent before a usual field, as
     scripts send them that read a message from a file; in a part these are content.
     """
@@ -85,6 +88,8 @@ def split_fields(octets: View, start: int = 0, end: int | None = None, *, is_mes
         else:
             line = _LINE.match(octets, at, end)
             if not fields or line is None or not _USUAL_FIELD.match(octets, line.end(), end):
+                break
+            if _DELIMITER.match(octets, at, end):
                 break
             fields[-1] = (fields[-1][0], fields[-1][1] + b" " + line[1])
             at, mended = line.end(), True

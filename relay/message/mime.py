@@ -29,7 +29,9 @@ _MEDIA_TYPE = re.compile(r"([a-z0-9!#$&^_.+-]{1,64})\s*/\s*([a-z0-9!#$&^_.+-]{1,
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 _WHITE_SPACE = b" \t\r\n\v\f"
 _SOFT_BREAK_BLANKS = re.compile(rb"=[ \t]++(?=\r?\n|\Z)")
+_SOFT_BREAK_IN_OCTET = re.compile(rb"=([0-9A-Fa-f])=\r?\n(?=[0-9A-Fa-f])")  # some encoders count no further
 _SOFT_BREAK_CR = re.compile(rb"=\r(?!\r?\n)")
+_BASE64_LINES = re.compile(rb"\s*+(?:[A-Za-z0-9+/]{40,}+[ \t]*+\r\n)++(?:[A-Za-z0-9+/]++={0,2}[ \t]*+(?:\r\n|\Z))?+")
 _UU_BEGIN = re.compile(rb"(?:\A|(?<=[\r\n]))begin [0-7]{3,4} [^\r\n]*+(?:\r{0,2}\n|\r)")
 
 
@@ -48,6 +50,7 @@ class Leaf(NamedTuple):
     disposition: str  # lower case; empty when there is none
     disposition_parameters: Mapping[str, str]
     content_id: str
+    location: str  # Content-Location, by which HTML may refer to it (RFC 2557)
     encoding: str  # Content-Transfer-Encoding, lower case; empty when there is none
     containers: tuple[Container, ...]  # outermost first
     content: View  # the whole message
@@ -139,6 +142,7 @@ def _leaf(
         disposition.partition("(")[0].strip(),
         disposition_parameters,
         found.get("content-id", "").strip(" <>\t"),
+        found.get("content-location", ""),
         found.get("content-transfer-encoding", "").lower().partition("(")[0].strip(" \t;\"'"),
         containers,
         *place,
@@ -278,6 +282,16 @@ def _decode_base64(octets: bytes) -> bytes | None:
     return b"".join(binascii.a2b_base64(chunk + b"=" * (-len(chunk) % 4)) for chunk in chunks)
 
 
+def decode_broken_base64(octets: bytes) -> bytes | None:
+    """Text in base64 that is cut off, or that has something else behind it (a mailing list's footer), which stays."""
+    lines = _BASE64_LINES.match(octets)
+    end = lines.end() if lines else len(octets)
+    found = _decode_base64(octets[:end])
+    if found is None:
+        found = _decode_base64(octets[:end].rstrip()[:-1])
+    return found if found is None or end == len(octets) else found + b"\r\n" + octets[end:]
+
+
 def _without_white_space(octets: bytes) -> bytes:
     """In base64 it is mostly line ends alone."""
     octets = without_line_ends(octets)
@@ -286,6 +300,7 @@ def _without_white_space(octets: bytes) -> bytes:
 
 def _decode_quoted_printable(octets: bytes) -> bytes:
     octets = _SOFT_BREAK_BLANKS.sub(b"=", octets)  # RFC 2045 §6.7 rule 3: blanks at the end of a line are not text
+    octets = _SOFT_BREAK_IN_OCTET.sub(rb"=\1", octets)
     octets = _SOFT_BREAK_CR.sub(b"", octets)  # binascii drops all text from "=" CR to the next LF
     return binascii.a2b_qp(octets)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from relay.base64text import encoded
 from relay.message.address import canonical, with_ascii_domain
-from relay.message.charset import find_codec
+from relay.message.charset import find_codec, is_windows_1252
 from relay.message.headerform import address_field, is_sound, mended_value, with_parameters
 from relay.message.headers import Fields, field_text, parse_parameters, split_fields
 from relay.message.mime import Leaf, Structure, decode_octets, split_parts
@@ -176,13 +176,14 @@ def _content_type(media_type: str, parameters: Mapping[str, str]) -> bytes:
 def _missing_charset(leaf: Leaf, octets: bytes) -> str | None:
     """The charset of 8-bit text that names none, or one that cannot be true; None where the named one stays."""
     named = charset_of(leaf, octets)  # of HTML also what stands in a meta element
-    if find_codec(named) not in (None, "ascii"):
+    codec = find_codec(named)
+    if codec not in (None, "ascii") and not (codec == "utf_8" and is_windows_1252(octets)):
         return None if leaf.parameters.get("charset") else named
     try:
         octets.decode("utf-8")
         return "utf-8"
     except UnicodeError:
-        unknown = bool(named) and find_codec(named) is None
+        unknown = bool(named) and codec is None
         return None if unknown or leaf.media_type not in ("text/plain", "text/html") else "windows-1252"
 
 

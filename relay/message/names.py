@@ -72,6 +72,7 @@ _FIXED = {  # the names that mail programs look for, RFC 8551 §3.2.1 and RFC 31
     "application/x-pkcs7-signature": "smime.p7s",
     "application/pgp-signature": "signature.asc",
     "application/ms-tnef": "winmail.dat",
+    "application/vnd.ms-tnef": "winmail.dat",
 }
 _PATH = re.compile(r"[\\/]|[A-Za-z]:[\\/]|\.{1,2}[\\/]")  # how a path begins
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")

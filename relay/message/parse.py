@@ -20,7 +20,7 @@ from relay.message.form import TEXT_ALTERNATIVE, lost_in_json
 from relay.message.headers import Fields, View, decode_words, field_text, split_fields
 from relay.message.htmltext import shows_something
 from relay.message.lineends import normalised
-from relay.message.mime import Leaf, Structure, decode_leaf, decode_octets, split_parts
+from relay.message.mime import Leaf, Structure, decode_broken_base64, decode_leaf, decode_octets, split_parts
 from relay.message.model import Address, Attachment, Body, Message, MessageError
 from relay.message.names import clean_name, made_up_name, message_name
 from relay.spool import Octets, view_of
@@ -39,9 +39,17 @@ _READ = {
     *_IMPORTANCE,
     *("reply-to", "to", "cc", "disposition-notification-to", "x-confirm-reading-to", "return-receipt-to"),
 }
-_UNNAMED = {"bcc", "resent-bcc", "mime-version"}  # neither carried nor named as missing
+_ONCE_UNREAD = {  # of which the MIME form keeps the first alone
+    *("date", "mime-version", "content-type", "content-transfer-encoding", "content-disposition", "content-id"),
+}
+_UNNAMED = {  # neither carried nor named as missing
+    *("bcc", "resent-bcc", "mime-version", "content-type", "content-transfer-encoding", "content-disposition"),
+    *("content-id", "content-length", "content-md5"),
+}
 _EMPTY = Body("text", "")
 _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
+# What an HTML page shows in itself: <img src=…>, background=…, url(…).
+_SHOWN = re.compile(r"""(?i:\b(?:src|background)\s{0,9}=|\burl\()\s{0,9}(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>)]++))""")
 _MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
@@ -116,10 +124,18 @@ class _Parts:
     def _may_be_body(self, leaf: Leaf) -> bool:
         if leaf.media_type not in ("text/plain", "text/html") or leaf.disposition not in ("", "inline"):
             return False
-        return not leaf.containers or not _given_name(leaf)
+        if not leaf.containers or not _given_name(leaf):
+            return True
+        innermost = leaf.containers[-1]  # it may say that this is text to read and no file, whatever its name
+        is_first = leaf.number == 1 or innermost not in self.structure.leaves[leaf.number - 2].containers
+        return innermost.subtype == "alternative" or (innermost.subtype == "related" and is_first)
 
     def _text_of(self, leaf: Leaf) -> tuple[str, bool]:
         octets = decode_octets(leaf.octets, leaf.encoding)
+        if octets is None and leaf.encoding == "base64":
+            octets = decode_broken_base64(leaf.octets)
+            if octets is not None:
+                self._warn(leaf, "cannot be decoded to its end")
         if octets is None:
             self._warn(leaf, "cannot be decoded: taken as it stands")
             octets = leaf.octets
@@ -142,6 +158,8 @@ class _Parts:
                 self._attach(leaf, f"ATT{texts:05}.{extension}", referenced)  # as Exchange names them
             elif leaf.number not in self._texts:
                 self._attach(leaf, clean_name(_given_name(leaf)), referenced)
+        if self._shows_by_location():
+            self.not_carried.append("image named by Content-Location")
         self.not_carried += lost_in_json(self.structure, [text for text, _ in self._texts.values()])
 
     def _attach(self, leaf: Leaf, name: str, referenced: set[str]) -> None:
@@ -169,14 +187,20 @@ class _Parts:
             return True
         if not leaf.media_type.startswith("image/"):
             return False  # nothing shows it, and Outlook would hide it
-        related = any(container.subtype == "related" for container in leaf.containers)
-        return leaf.disposition == "inline" or (related and not leaf.disposition)
+        return leaf.disposition == "inline" or (_is_related(leaf) and not leaf.disposition)
 
     def _referenced_content_ids(self) -> set[str]:
         if self.body.kind != "html" or not any(leaf.content_id for leaf in self.structure.leaves):
             return set()
         found = {html.unescape(match[1]) for match in _CID_REFERENCE.finditer(self.body.content)}
         return found | {unquote(content_id) for content_id in found}  # a cid: URL is percent-encoded, RFC 2392 §2
+
+    def _shows_by_location(self) -> bool:
+        """Whether the HTML shows one of the parts as a web page would, by its address (RFC 2557 §8)."""
+        named = {leaf.location for leaf in self.structure.leaves if leaf.location and _is_related(leaf)}
+        if not named or self.body.kind != "html":
+            return False
+        return any(html.unescape(match[match.lastindex or 0]) in named for match in _SHOWN.finditer(self.body.content))
 
 
 def charset_of(leaf: Leaf, octets: bytes) -> str:
@@ -201,6 +225,10 @@ def _in_utf8(leaf: Leaf, octets: bytes, text: str, certain: bool) -> bytes:
     return text.encode("utf-8-sig" if leaf.media_type == "text/html" else "utf-8")  # the mark outdoes a meta element
 
 
+def _is_related(leaf: Leaf) -> bool:
+    return any(container.subtype == "related" for container in leaf.containers)
+
+
 def _given_name(leaf: Leaf) -> str:
     return leaf.disposition_parameters.get("filename") or leaf.parameters.get("name") or ""
 
@@ -218,6 +246,7 @@ class _Values(NamedTuple):
     more: dict[str, list[str]]  # those of that name behind it
     x_headers: list[tuple[str, str]]  # name as written
     unplaced: dict[str, str]  # the name as first written, by name
+    repeated: list[str]  # names of those that are not read, may stand once, and stand again
 
     def addresses(self, name: str) -> tuple[Address, ...]:
         """Of all fields of this name: a second To is wrong, but who stands there is meant."""
@@ -236,8 +265,9 @@ class _Values(NamedTuple):
 
 
 def _values(header: Fields) -> _Values:
-    found = _Values({}, {}, [], {})
-    first, more, x_headers, unplaced = found
+    found = _Values({}, {}, [], {}, [])
+    first, more, x_headers, unplaced, repeated = found
+    seen: set[str] = set()
     for name, raw in header.fields:
         key = name.lower()
         if key in _READ:
@@ -248,14 +278,19 @@ def _values(header: Fields) -> _Values:
         elif key.startswith("x-") and not key.startswith("x-ms-exchange-"):
             value = decode_words(field_text(raw)) if len(x_headers) < _MOST_READ else ""
             x_headers.append((name, value))
-        elif key not in _UNNAMED and not key.startswith("content-"):
-            unplaced.setdefault(key, name)
+        else:
+            if key in _ONCE_UNREAD:
+                if key in seen:
+                    repeated.append(key)
+                seen.add(key)
+            if key not in _UNNAMED:
+                unplaced.setdefault(key, name)
     return found
 
 
 def _read_header(header: Fields, parts: _Parts) -> Message:
     values = _values(header)
-    first, more, x_headers, unplaced = values
+    first, more, x_headers, unplaced, _ = values
     reply_to = values.addresses("reply-to") if "reply-to" in first else ()
     if not reply_to and first.get("reply-to"):
         unplaced["reply-to"] = "Reply-To"
@@ -265,8 +300,8 @@ def _read_header(header: Fields, parts: _Parts) -> Message:
     from_ = values.first_addresses("from")
     if not from_ and first.get("from"):
         parts.warnings.append("the From field holds no address")
-    if more:
-        repeated = [name for name in _ONCE if name in more]
+    if more or values.repeated:
+        repeated = [*(name for name in _ONCE if name in more), *values.repeated]
         parts.warnings += [f"more than one {name} field: the first is taken" for name in repeated]
     subject = decode_words(first["subject"]).strip() if "subject" in first else None
     sender = next(iter(values.first_addresses("sender")), None) if "sender" in first else None

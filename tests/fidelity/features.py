@@ -37,7 +37,8 @@ NOTES = """
 - Never in either form: a Bcc field that a recipient could read, an address that the envelope does not name, a Sender that is not the
   mailbox or From, a second From address, Resent-To and its like.
 - Mended in MIME: missing From, Date, Message-ID and MIME-Version are added; raw 8-bit in the header becomes encoded words, NUL in it
-  goes, long lines in it are folded; 8-bit text becomes base64, unless it is signed (S/MIME, PGP, DKIM) or inside of an attached message.
+  goes, long lines in it are folded; 8-bit text becomes base64, unless it is signed (S/MIME, PGP, DKIM) or inside of an attached message,
+  and is called Windows-1252 where it says UTF-8 and is not.
 - In JSON the first HTML part is the body. Further text parts that are no alternative of it arrive as files in UTF-8, ATT00001.txt and so on;
   where there is no HTML, all text parts together are the body. HTML that shows nothing does not stand in the way of a text.
 - Neither form cuts anything off: what cannot be taken apart is attached, or stays, as it came.
@@ -159,6 +160,10 @@ FEATURES = (
     part("empty attachment", b"Content-Type: a/b; name=a\n\n", lambda m: content(m) == b""),
     part("attached message", b"Content-Type: message/rfc822\n\nSubject: x\n\ny", lambda m: b"Subject: x" in content(m)),
     part("calendar file", b"Content-Type: text/calendar; name=a.ics\n\n" + ICS, lambda m: b"VCALENDAR" in content(m)),
+    whole(
+        "image that the HTML names by Content-Location",
+        multipart("related", HTML + b"<img src=a.png>", b"Content-Type: image/png\nContent-Location: a.png\n\nx"),
+    ),
     Feature(
         "inline image",
         multipart("related", HTML, b"Content-Type: image/png\nContent-ID: <i@x>\n\nx"),

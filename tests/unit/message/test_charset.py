@@ -91,6 +91,8 @@ def test_python_knows_no_text_alias_that_we_do_not() -> None:
         (b"\xef\xbb\xbfx", "utf-8", "x"),
         ("xé".encode("utf-16"), "utf-16", "xé"),
         ("xé".encode("utf-16-le"), "utf-16", "xé"),
+        ("xé\n".encode("utf-16")[:-1], "utf-16", "xé"),
+        ("xé\n".encode("utf-32")[:-1], "utf-32", "xé"),
         ("xé".encode("utf-16-be"), "utf-16", "xé"),
         (b"\xff\xfex\0", "utf-16le", "x"),
         (b"\xff\xfex\0", "utf-16be", "x"),
@@ -111,6 +113,7 @@ def test_certain(octets: bytes, charset: str | None, text: str) -> None:
     [
         (b"caf\xe9 \x93x\x94", None, "café \u201cx\u201d"),
         (b"caf\xe9", "us-ascii", "café"),
+        ("«CAFÉ», déjà".encode("cp1252"), None, "«CAFÉ», déjà"),  # É» is ɻ in UTF-8
         ("café".encode(), "us-ascii", "café"),
         ("café".encode(), "x-unknown", "café"),
         (b"caf\xe9 \x81\x93", "utf-8", "café \x81\u201c"),

@@ -21,6 +21,9 @@ def multipart(subtype: str, *parts: str) -> str:
 
 TEXT = "Content-Type: text/plain\n\ntext"
 HTML = "Content-Type: text/html\n\n<p>html</p>"
+LOCATED_HTML = 'Content-Type: text/html\n\n<img src="http://example.com/a.png"> <img src="cid:a@x">'
+A_PNG = "Content-Type: image/png\nContent-Location: a.png\n\nx"
+LOCATED = "Content-Type: image/png\nContent-Location: http://example.com/a.png\n\nx"
 INVITATION = "Content-Type: text/calendar; method=REQUEST\n\nBEGIN:VCALENDAR"
 SEVEN_HEADERS = "".join(f"X-{number}: x\n" for number in range(7))
 
@@ -47,6 +50,14 @@ SEVEN_HEADERS = "".join(f"X-{number}: x\n" for number in range(7))
         (multipart("report", multipart("signed", TEXT)), "delivery report"),
         (multipart("alternative", TEXT, "Content-Type: text/enriched\n\nx"), "alternative of another kind"),
         (multipart("mixed", TEXT, "Content-Type: application/ms-tnef; name=winmail.dat\n\nx"), "Outlook rich text"),
+        ("Content-Type: application/vnd.ms-tnef\n\nx", "Outlook rich text"),
+        (multipart("related", LOCATED_HTML, LOCATED), "image named by Content-Location"),
+        (multipart("related", TEXT, LOCATED_HTML, LOCATED), "image named by Content-Location"),
+        (multipart("related", f'{HTML}<td background = "a.png">', A_PNG), "image named by Content-Location"),
+        (
+            multipart("related", f"{HTML}<p style='background: url(&#97;.png)'>", A_PNG),
+            "image named by Content-Location",
+        ),
         ("Content-Type: message/partial; id=a; number=1; total=2\n\nx: y", "part of a message cut in pieces"),
         ("Content-Type: message/external-body; access-type=URL\n\nx: y", "reference to an external body"),
     ],
@@ -75,6 +86,9 @@ def test_what_json_would_lose_goes_in_mime(text: str, losses: str) -> None:
         multipart("alternative", TEXT, HTML, "Content-Type: application/pdf; name=a.pdf\n\nx"),
         multipart("mixed", TEXT, "Content-Type: message/rfc822\n\nContent-Type: multipart/signed; boundary=c\n\n--c\n"),
         "Content-Type: application/pkcs7-mime; smime-type=certs-only\n\nx",
+        multipart("related", HTML, LOCATED),
+        multipart("mixed", LOCATED_HTML, LOCATED),
+        multipart("related", f"{HTML}<img src=b.png> a.png", A_PNG),
         f"{SEVEN_HEADERS}List-Id: x\nAuto-Submitted: auto-generated\n\nx",
     ],
 )

@@ -45,6 +45,8 @@ def test_line_ends(eol: bytes) -> None:
         (b"Foo: bar\r\n\r\nbody", [("Foo", "bar")], b"body"),
         (b" folded\r\nTo: b\r\n\r\n", [], b" folded\r\nTo: b\r\n\r\n"),
         (b"Subject: a long\r\nsubject\r\nTo: b\r\n\r\nx", [("Subject", "a long subject"), ("To", "b")], b"x"),
+        (b"Subject: a\r\n-----\r\nTo: b\r\n\r\nx", [("Subject", "a -----"), ("To", "b")], b"x"),
+        (b"To: b\r\n--=_b\r\nContent-ID: c\r\n\r\nx", [("To", "b")], b"--=_b\r\nContent-ID: c\r\n\r\nx"),
         (b"To: b\r\nHello\r\nPS: you\r\n", [("To", "b")], b"Hello\r\nPS: you\r\n"),
         (b"Subject: a\0b\r\n\r\n", [("Subject", "ab")], b""),
         (b"Subject: caf\xc3\xa9\r\nX-A: caf\xe9\r\n\r\n", [("Subject", "café"), ("X-A", "café")], b""),

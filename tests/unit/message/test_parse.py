@@ -40,6 +40,7 @@ def names(message: Message) -> list[str]:
 
 TEXT = "Content-Type: text/plain\n\ntext"
 HTML = "Content-Type: text/html\n\n<p>html</p>"
+NAMED_HTML = "Content-Type: text/html; name=b.htm\n\nx"
 PDF = "Content-Type: application/pdf; name=x.pdf\nContent-Transfer-Encoding: base64\n\nUERG"
 
 
@@ -88,6 +89,18 @@ PDF = "Content-Type: application/pdf; name=x.pdf\nContent-Transfer-Encoding: bas
             Body("html", "<p>html</p>"),
             ["x.pdf", "ATT00001.txt", "ATT00002.htm"],
             ("text alternative",),
+        ),
+        (
+            multipart("alternative", TEXT, HTML.replace("html\n", "html; name=a.htm\n", 1)),
+            Body("html", "<p>html</p>"),
+            [],
+            ("text alternative",),
+        ),
+        (
+            multipart("related", HTML.replace("html\n", "html; name=a.htm\n", 1), PDF, NAMED_HTML),
+            Body("html", "<p>html</p>"),
+            ["x.pdf", "b.htm"],
+            (),
         ),
         (
             multipart("mixed", TEXT + "\n", "Content-Type: text/plain; name=a.txt\n\nfile"),
@@ -228,6 +241,7 @@ def test_html_that_shows_nothing_is_the_body_where_there_is_no_text() -> None:
         ("base64", b"", b""),
         ("base64", b"====", b""),
         ("quoted-printable", b"a=3Db=\r\nc=3d =ZZ \r\n", b"a=bc= =ZZ \r\n"),
+        ("quoted-printable", b"a=0=\r\n9b=\r\n=0=\r\ng==\r\n", b"a\tb=0g=\r\n"),
         ("quoted-printable", b"a= \t\r\nb=\rc=\r\r\nd", b"abcd"),
         ("7bit", b"a\r\n", b"a\r\n"),
         ("8BIT", b"\xff\0", b"\xff\0"),
@@ -268,6 +282,23 @@ def test_a_text_body_that_cannot_be_decoded_is_delivered_even_when_strict() -> N
     message = read("Content-Transfer-Encoding: base64\n\nnot base64!", strict=True)
     assert message.body == Body("text", "not base64!")
     assert message.warnings == ("part 1 (text/plain) cannot be decoded: taken as it stands",)
+
+
+def test_a_text_body_with_something_behind_its_base64() -> None:
+    encoded = base64.encodebytes("Grüße aus dem Keller. ".encode() * 4).decode()
+    for behind in ("\n-- \nfooter\n", "--other--", "_______"):
+        message = read(f"Content-Type: text/plain; charset=utf-8\n{BASE64}\n\n{encoded}{behind}")
+        text = "Grüße aus dem Keller. " * 4 + "\r\n" + behind.replace("\n", "\r\n")
+        assert message.body == Body("text", text)
+        assert message.warnings == ("part 1 (text/plain) cannot be decoded to its end",)
+
+
+def test_a_text_body_that_is_cut_off_keeps_what_came() -> None:
+    whole = base64.b64encode("Grüße aus dem Keller".encode()).decode()
+    for length, text in ((25, "Grüße aus dem Ke"), (26, "Grüße aus dem Kel"), (27, "Grüße aus dem Kell")):
+        message = read(f"Content-Type: text/plain; charset=utf-8\n{BASE64}\n\n{whole[:length]}\n")
+        assert message.body == Body("text", text), length
+        assert message.warnings == (("part 1 (text/plain) cannot be decoded to its end",) if length == 25 else ())
 
 
 RFC822 = "Content-Type: message/rfc822"
@@ -373,7 +404,9 @@ def test_faults_are_named() -> None:
     assert "boundary" in read("Content-Type: multipart/mixed\n\n--q\nContent-Type: a/b\n\nx\n--q--").warnings[0]
     assert "no part" in read("Content-Type: multipart/mixed\n\nx").warnings[0]
     assert "colon" in read("Subject: a\nb\nTo: c\n\nx").warnings[0]
-    assert read("Subject: a\nSubject: b\n\nx").warnings == ("more than one subject field: the first is taken",)
+    for name in ("Subject", "Message-ID", "Date", "Content-Type", "MIME-Version"):
+        warning = f"more than one {name.lower()} field: the first is taken"
+        assert read(f"{name}: a\n{name}: b\n{name}: c\n\nx").warnings == (warning,), name
     assert read(b"Content-Type: text/plain; charset=utf-8\n\ncaf\xe9").warnings != ()
     assert read("From: Scanner\n\nx").warnings == ("the From field holds no address",)
     assert read("From: \n\nx").warnings == ()
@@ -429,7 +462,8 @@ def test_header_fields() -> None:
     assert message.in_reply_to == "<0@example.com>"
     assert message.references == "<a@example.com> <0@example.com>"
     assert message.x_headers == (("X-Mailer", "Gerät 5"), ("X-Job", "1"), ("x-job", "2"))
-    assert message.other_headers == ("Received", "Date", "List-Id", "X-MS-Exchange-Foo", "Auto-Submitted")
+    names = ("Received", "Date", "Content-Language", "List-Id", "X-MS-Exchange-Foo", "Auto-Submitted")
+    assert message.other_headers == names
     assert "secret" not in repr(message)
 
 
