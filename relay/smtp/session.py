@@ -290,6 +290,11 @@ class Session:
         """RFC 3030 §2: the octets behind the command are read whatever the answer will be, or framing is lost."""
         size, last = command.parse_bdat(argument)
         transaction = self._transaction
+        if last is None:
+            self._io.read_chunk(size, None)
+            if size or (transaction is not None and transaction.chunks is not None):
+                self._drop_transaction()  # or a LAST behind it would send a message with a hole in it
+            raise Reject(replies.SYNTAX)
         if transaction is None or not transaction.forward_paths:
             self._io.read_chunk(size, None)
             raise Reject(replies.BAD_SEQUENCE)
