@@ -43,6 +43,19 @@ _BOTH_REFUSED = (
 _ORDINALS = ("first", "second")
 _BUSY = "Entra ID is busy or has failed; it recovers by itself"
 _UNREADABLE = "Entra ID gave no usable answer; a proxy or firewall may stand in between"
+_NO_TENANT = "Entra ID knows no tenant with the ID that the user name begins with"
+# What a device says wrong in flow client_login: tenant, app, secret. Consent, scopes and cloud are not its matter.
+_LOGINS_FAULT: Mapping[str, str] = {
+    "": _NO_TENANT,  # msal looks for it first, and says no more
+    "AADSTS90002": _NO_TENANT,
+    "AADSTS50059": _NO_TENANT,
+    "AADSTS50128": _NO_TENANT,
+    "AADSTS700016": "the tenant has no app with the ID in the user name",
+    "AADSTS7000112": "the app in the user name is disabled; enable it in Entra ID",
+    "AADSTS7000215": "the password is no client secret of that app; it has to be the secret's value, not its ID",
+    "AADSTS7000222": "the password is a client secret that has expired; make a new one and enter it in the device",
+    "invalid_client": "Entra ID refused the app in the user name with this password",
+}
 _MOST_APPLICATIONS = 256  # of client_login, each some 100 KiB
 
 
@@ -131,7 +144,7 @@ class ClientLoginFlow:
         self._applications: OrderedDict[tuple[str, str, str], _Application] = OrderedDict()
 
     def acquire(self, login: Credentials, timeout_s: float) -> Granted:
-        """Ask Entra ID. Raises TokenError; tenant, app and secret are the device's own, so it is told of them."""
+        """Ask Entra ID. Raises TokenError; CredentialsRefused where the device's own login is at fault."""
         named = parse_client_login(login.user)
         if named is None:
             raise CredentialsRefused("the user name is not tenant_id@client_id")
@@ -141,7 +154,9 @@ class ClientLoginFlow:
                 lambda app: app.acquire_token_for_client(scopes=list(self._config.scopes)), self._guard, timeout_s
             )
         except AppMisconfigured as fault:
-            raise CredentialsRefused(fault.advice, fault.entra_code) from None
+            if fault.entra_code not in _LOGINS_FAULT:
+                raise
+            raise CredentialsRefused(_LOGINS_FAULT[fault.entra_code], fault.entra_code) from None
 
     def _application(self, tenant_id: str, client_id: str, secret: Secret) -> _Application:
         key = (tenant_id, client_id, secret.reveal())
