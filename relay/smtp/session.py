@@ -145,18 +145,21 @@ class Session:
                 self.write_reply(replies.TOO_MANY_FAILED_LOGINS)
 
     def _one_command(self) -> None:
+        reply: Reply | None = None
         try:
             line = self._read_line()
-            if line == b"":  # some devices send an empty line behind the data; the program we come from ignores it
-                return
-            reply = self._dispatch(line)
+            if line != b"":  # some devices send an empty line behind the data; the program we come from ignores it
+                reply = self._dispatch(line)
         except LineTooLong:
             reply = replies.LINE_TOO_LONG
         except TlsHello:
             reply = self._name_tls()
         except Reject as refusal:
             reply = refusal.reply
-        self.write_reply(reply)
+        if reply is not None:
+            self.write_reply(reply)
+        else:
+            self._goes_on = False  # no command: it says nothing of who is there
         if self._unanswered is not None:
             self._hand_over(self._unanswered)
         if reply is replies.START_TLS:
