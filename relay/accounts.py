@@ -77,6 +77,9 @@ class Accounts:
         credentials = Credentials(credentials.user.strip(), credentials.password)
         if not credentials.user or not credentials.password:
             raise LoginRefused("the user name or the password is empty")
+        if any(character < " " or character == "\x7f" for character in credentials.user):
+            # With flow password it is the mailbox, and may stand in a From header.
+            raise LoginRefused("the user name holds a line end or another control character")
         if self._flow == "password":
             return Identity(credentials.user, credentials.user, credentials)
         if self._flow == "client_login":

@@ -16,7 +16,7 @@ from relay.clock import Clock, Deadline
 from relay.config import Config
 from relay.credentials import Secret
 from relay.graph.entra import Granted
-from relay.graph.errors import CredentialsRefused, TokenError
+from relay.graph.errors import FEDERATED, CredentialsRefused, TokenError
 from relay.graph.http import CONNECT_TIMEOUT_S
 from relay.graph.tokens import TokenSource
 from relay.identity import APP_LOGIN, Credentials
@@ -25,8 +25,18 @@ from relay.stats import Stats
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
-# A locked account, or one in a loop; consent, which can be one user's; a tenant that is looked for by the user's name.
-_ONE_USERS = ("AADSTS50053", "AADSTS50196", "AADSTS65001", "AADSTS65004", "AADSTS90094", "AADSTS50059", "AADSTS50128")
+# A locked account, or one in a loop; consent, which can be one user's; a tenant that is looked for by the user's name;
+# a domain's own identity provider.
+_ONE_USERS = (
+    "AADSTS50053",
+    "AADSTS50196",
+    "AADSTS65001",
+    "AADSTS65004",
+    "AADSTS90094",
+    "AADSTS50059",
+    "AADSTS50128",
+    FEDERATED,
+)
 _READ_TIMEOUT_S = 20.0
 
 

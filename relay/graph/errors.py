@@ -30,6 +30,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+FEDERATED = "federated"
+"""Said of a fault of the identity provider that a domain has instead of Entra ID."""
+
 
 class UpstreamError(Exception):
     """advice: one sentence for the log that says what is wrong and what to mend. Never holds upstream text.
@@ -46,7 +49,7 @@ class UpstreamError(Exception):
 
 
 class TokenError(UpstreamError):
-    """entra_code: `AADSTS50126`, an OAuth error word, or empty."""
+    """entra_code: `AADSTS50126`, an OAuth error word, FEDERATED, or empty."""
 
     def __init__(self, advice: str, entra_code: str = "") -> None:
         super().__init__(advice)

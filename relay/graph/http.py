@@ -16,7 +16,7 @@ from relay.graph.direct import DirectConnections
 
 CONNECT_TIMEOUT_S = 10.0
 ENTRA_READ_TIMEOUT_S = 20.0
-_ENTRAS_OWN = ("/oauth2/", "/.well-known/")
+ENTRAS_OWN = ("/oauth2/", "/.well-known/")  # what its own addresses hold, on whatever host a cloud has them
 
 
 # A firewall forgets a connection that rests, and says nothing: the next request would run into its timeout, and the
@@ -160,13 +160,13 @@ class EntraHttpClient:
             self._with_port(url),
             params=params,
             data=data,
-            headers={name: text for name, text in (headers or {}).items() if text.isascii() and text.isprintable()},
+            headers={name: value for name, value in (headers or {}).items() if _is_sendable(value)},
             timeout=(CONNECT_TIMEOUT_S, ENTRA_READ_TIMEOUT_S),
             allow_redirects=False,
         )
         # msal would read the body of a 429 as a refusal, or as an unknown tenant, and some versions fail over a 5xx.
         # That of a federated identity provider is for msal to read: it is how a wrong password is said there.
-        if response.status_code == 429 or (response.status_code >= 500 and any(part in url for part in _ENTRAS_OWN)):
+        if response.status_code == 429 or (response.status_code >= 500 and any(part in url for part in ENTRAS_OWN)):
             response.raise_for_status()
         return response
 
@@ -178,3 +178,8 @@ class EntraHttpClient:
             user, _, query = path.removeprefix("common/userrealm/").rpartition("?")
             path = f"common/userrealm/{quote(user, safe='@')}?{query}"
         return f"{self._authority}/{path}"
+
+
+def _is_sendable(value: object) -> bool:
+    """Whether it can stand in a header: msal puts the user name, whatever it holds, into one that is a hint only."""
+    return not isinstance(value, str) or (value.isascii() and value.isprintable())

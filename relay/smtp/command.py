@@ -7,6 +7,7 @@ brackets, parameters of extensions that we do not offer.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -35,7 +36,7 @@ def _mailbox(more: str) -> re.Pattern[str]:
     quoted = _QUOTED.replace("\\x7e", "\\x7e" + more)
     local = _LOCAL.format(atext=_ATEXT, more=more, quoted=quoted)
     label = _LABEL.format(more=more)
-    domain = rf"{label}(?:\.{label})*\.?|\[[A-Za-z0-9:.-]+\]"
+    domain = rf"{label}(?:\.{label})*\.?|\[(?P<literal>[A-Za-z0-9:.]+)\]"
     return re.compile(f"(?P<local>{local})@(?P<domain>{domain})")
 
 
@@ -44,7 +45,7 @@ _MAILBOX = _mailbox("")
 _PATH = re.compile(r'<(?:@[^:<>"]*:)?(?P<inside>(?:[^<>"]++|"(?:[^"\\]|\\.)*")*)>')
 _OURS = frozenset(("SIZE", "BODY", "SMTPUTF8"))  # the parameters of MAIL that mean something here
 _SIZE = re.compile(r"[0-9]{1,20}")
-_CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?:[ \t]+(?P<last>[Ll][Aa][Ss][Tt]))?")
+_CHUNK = re.compile(r"(?P<size>[0-9]{1,20})(?:[ \t]+(?P<more>.+))?")
 
 
 def line_limit(line: bytes) -> int:
@@ -101,23 +102,41 @@ def parse_rcpt(argument: str, *, utf8: bool = False) -> tuple[str, tuple[str, ..
     return path, tuple(_parameters(rest)) if rest else ()
 
 
-def parse_bdat(argument: str) -> tuple[int, bool]:
-    """`size [LAST]` → octets of the chunk, and whether it is the last (RFC 3030 §2). Raises Reject (501)."""
+def parse_bdat(argument: str) -> tuple[int, bool | None]:
+    """`size [LAST]` → octets of the chunk, and whether it is the last (RFC 3030 §2); None: it is malformed.
+
+    A size is known of a malformed one too where it says one, since that many octets follow.
+    """
     match = _CHUNK.fullmatch(argument)
     if match is None:
-        raise Reject(replies.SYNTAX)
-    return int(match["size"]), match["last"] is not None
+        return 0, None
+    size, more = int(match["size"]), match["more"]
+    if more is None:
+        return size, False
+    return size, True if more.upper() == "LAST" else None
 
 
 def is_address(text: str, *, utf8: bool = False) -> bool:
     """Whether this is local-part@domain within the sizes of RFC 5321 §4.5.3.1, which count octets."""
     match = (_mailbox(_UTF8) if utf8 else _MAILBOX).fullmatch(text)
-    if match is None:
+    if match is None or not (match["literal"] is None or _is_literal(match["literal"])):
         return False
     # All together 254 (§4.5.3.1.3: a path has angle brackets too), which leaves fewer for the domain than its own 255.
     if text.isascii():
         return match.end("local") <= 64 and len(text) <= 254
     return len(match["local"].encode()) <= 64 and len(text.encode()) <= 254
+
+
+def _is_literal(text: str) -> bool:
+    """192.0.2.1 or IPv6:2001:db8::1 (RFC 5321 §4.1.3)."""
+    try:
+        if text[:5].upper() == "IPV6:":
+            ipaddress.IPv6Address(text[5:])
+        else:
+            ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _split_path(argument: str, keyword: str) -> tuple[str, str]:

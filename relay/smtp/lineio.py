@@ -7,6 +7,7 @@ Command lines may end in CR LF or, for old devices, in a bare LF. Mail data ends
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -25,7 +26,10 @@ _PIECE = 65536
 _TURN = 50  # lines for one client before the others get their turn
 _READ_WORK = 5  # what each read counts for, in lines
 _LINE_OCTETS = 1310  # of mail data, that count as a line more: each full piece of them is a turn
-_TLS_HANDSHAKE = b"\x16\x03"  # RFC 8446 §5.1: content type, major version
+# A ClientHello: content type and major version (RFC 8446 §5.1), or the form of SSL 2.0 that old clients use for newer
+# versions too (RFC 5246 appendix E.2).
+_NO_COMMANDS = (b"\x16", b"\x80")
+_TLS_HELLO = re.compile(rb"\x16\x03|\x80.\x01[\x00\x03]")
 
 
 class Guard(Protocol):
@@ -155,7 +159,8 @@ class LineIO:
         until: float | None = None
         searched = self._at
         while True:
-            if self._buffer.startswith(_TLS_HANDSHAKE, self._at):  # may hold no LF, and waits for our part of it
+            # It may hold no LF, and waits for our part of the handshake.
+            if self._buffer.startswith(_NO_COMMANDS, self._at) and _TLS_HELLO.match(self._buffer, self._at):
                 raise TlsHello
             end = self._buffer.find(b"\n", searched)
             if end >= 0:

@@ -37,6 +37,8 @@ MAX_FAILED_LOGINS = 3
 MAX_BAD_COMMANDS = 20
 LINGER_S = 1.0
 _BAD_COMMAND_CODES = frozenset((500, 501, 502, 503))
+# RFC 9112 §3.2: every request has it. The request line is no such sign, since a web page can make that one too long.
+_HTTP_HOST = "HOST:"
 # Commands of the RFCs that we do not offer: 502 instead of 500 (RFC 5321 §4.2.4)
 _NOT_OFFERED = frozenset(
     ("EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BURL", "STARTTLS", "XCLIENT", "XFORWARD")
@@ -145,18 +147,21 @@ class Session:
                 self.write_reply(replies.TOO_MANY_FAILED_LOGINS)
 
     def _one_command(self) -> None:
+        reply: Reply | None = None
         try:
             line = self._read_line()
-            if line == b"":  # some devices send an empty line behind the data; the program we come from ignores it
-                return
-            reply = self._dispatch(line)
+            if line != b"":  # some devices send an empty line behind the data; the program we come from ignores it
+                reply = self._dispatch(line)
         except LineTooLong:
             reply = replies.LINE_TOO_LONG
         except TlsHello:
             reply = self._name_tls()
         except Reject as refusal:
             reply = refusal.reply
-        self.write_reply(reply)
+        if reply is not None:
+            self.write_reply(reply)
+        else:
+            self._goes_on = False  # no command: it says nothing of who is there
         if self._unanswered is not None:
             self._hand_over(self._unanswered)
         if reply is replies.START_TLS:
@@ -184,6 +189,8 @@ class Session:
             self._log_command(parsed, known=action is not None)
         if action is not None:
             return action(self, parsed.argument)
+        if parsed.verb.startswith(_HTTP_HOST):
+            self._name_http()
         return replies.NOT_OFFERED if parsed.verb in _NOT_OFFERED else replies.UNKNOWN_COMMAND
 
     # Verbs: each checks first, by raising Reject, and then acts.
@@ -290,6 +297,11 @@ class Session:
         """RFC 3030 §2: the octets behind the command are read whatever the answer will be, or framing is lost."""
         size, last = command.parse_bdat(argument)
         transaction = self._transaction
+        if last is None:
+            self._io.read_chunk(size, None)
+            if size or (transaction is not None and transaction.chunks is not None):
+                self._drop_transaction()  # or a LAST behind it would send a message with a hole in it
+            raise Reject(replies.SYNTAX)
         if transaction is None or not transaction.forward_paths:
             self._io.read_chunk(size, None)
             raise Reject(replies.BAD_SEQUENCE)
@@ -368,6 +380,14 @@ class Session:
         )
         self._closing = self.cut_short = True
         return replies.UNKNOWN_COMMAND
+
+    def _name_http(self) -> None:
+        """Its header lines would be few enough for what stands behind them, such as a mail, to be heard as commands."""
+        log.warning(
+            "http_on_smtp_port",
+            extra=self._facts(reason="the client speaks HTTP; a web page may have tried to send mail by it"),
+        )
+        self._bad_commands = MAX_BAD_COMMANDS
 
     def _say_timeout(self, timeout: TimedOut) -> None:
         if timeout.waiting_for_dot:

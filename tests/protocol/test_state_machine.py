@@ -190,8 +190,6 @@ class Dialogues(RuleBasedStateMachine):
                 ("DATAX", "500 5.5.2"),
                 ("MAIL\u00a0FROM:<a@b>", "500 5.5.2"),
                 ("x" * 511, "500 5.5.2"),
-                ("BDAT", SYNTAX),
-                ("BDAT x LAST", SYNTAX),
                 ("NOOP \x01", SYNTAX),
             ]
         )
@@ -351,6 +349,16 @@ class Dialogues(RuleBasedStateMachine):
         self.octets(command + chunk, self._outcome(outcome))
         assert len(self._delivered()) == transaction.chunks
         return None
+
+    @open_
+    @rule(argument=st.sampled_from(["", " x LAST", " 0 x", " 6 x", " 6 LAST 1"]))
+    def malformed_bdat(self, argument: str) -> None:
+        """The octets that it names are dropped; a chunk that is missing ends the transaction."""
+        chunk = b"QUIT\r\n" if "6" in argument else b""
+        transaction = self.model.transaction
+        if transaction is not None and (transaction.chunking or chunk):
+            self.model.transaction = None
+        self.octets(f"BDAT{argument}\r\n".encode() + chunk, SYNTAX)
 
     @precondition(lambda self: self.model.closed)
     @rule()

@@ -132,6 +132,9 @@ def test_an_empty_login_is_the_fallback(allow_anonymous: bool) -> None:
         (FALLBACK, "relay@example.com", "", INSIDE),
         (FALLBACK, "", "x", INSIDE),
         (FALLBACK, "", "Fa11back", INSIDE),
+        ({}, "scanner\r\nBcc: x@example.com\r\n@example.com", "x", INSIDE),
+        ({}, "scanner\x00@example.com", "x", INSIDE),
+        ({}, "scanner\x7f@example.com", "x", INSIDE),
     ],
 )
 def test_login_refused(settings: dict[str, Any], user: str, password: str, address: str) -> None:

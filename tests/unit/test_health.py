@@ -7,7 +7,7 @@ import pytest
 
 from relay.credentials import Secret
 from relay.graph.entra import Granted
-from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
+from relay.graph.errors import FEDERATED, AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
 from relay.health import watched
 from relay.identity import Credentials
 from relay.stats import Stats
@@ -25,6 +25,7 @@ DEVICE = Credentials("device@example.com", Secret("x"))
         (TokenUnavailable("x", "AADSTS50196"), False),
         (AppMisconfigured("x", "AADSTS65001"), False),
         (AppMisconfigured("x", "AADSTS50128"), False),
+        (TokenUnavailable("x", FEDERATED), False),
         (AppMisconfigured("x", "AADSTS7000222"), True),
         (AppMisconfigured("x"), True),
         (TokenUnavailable("x"), True),

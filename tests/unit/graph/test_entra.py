@@ -371,12 +371,40 @@ def test_client_logins_keep_no_more_applications_than_fit(application: FakeAppli
     assert len(application.built) == 301, "the one that was used longest ago is forgotten"
 
 
-@pytest.mark.parametrize("code", [7000215, 7000222, 700016, 90002, 65001])
-def test_client_login_has_only_the_device_to_blame(application: FakeApplication, code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (7000215, CredentialsRefused),
+        (7000222, CredentialsRefused),
+        (700016, CredentialsRefused),
+        (7000112, CredentialsRefused),
+        (90002, CredentialsRefused),
+        (53003, CredentialsRefused),
+        (65001, AppMisconfigured),
+        (650056, AppMisconfigured),
+        (70011, AppMisconfigured),
+        (90038, AppMisconfigured),
+    ],
+)
+def test_client_login_is_the_devices_own_as_far_as_it_said_it(
+    application: FakeApplication, code: int, kind: type[TokenError]
+) -> None:
+    """Tenant, app and secret; consent, scopes and the cloud are the administrator's (contract §6)."""
     application.answer = refusal(code)
     fault = fault_of(lambda: client_login(flow(EntraConfig(flow="client_login"))))
-    assert isinstance(fault, CredentialsRefused)
+    assert type(fault) is kind
     assert fault.entra_code == f"AADSTS{code}"
+    assert kind is AppMisconfigured or "oauth2_config" not in fault.advice, "no key of ours would mend it"
+
+
+def test_client_login_of_a_tenant_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object, **__: object) -> None:
+        raise ValueError("Unable to get authority configuration: S3CRET")
+
+    monkeypatch.setattr(msal, "ConfidentialClientApplication", build)
+    fault = fault_of(lambda: client_login(flow(EntraConfig(flow="client_login"))))
+    assert isinstance(fault, CredentialsRefused)
+    assert "tenant" in fault.advice
 
 
 def test_client_login_when_entra_is_out_of_reach(application: FakeApplication) -> None:

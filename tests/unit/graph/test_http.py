@@ -17,13 +17,21 @@ from relay.config import EntraConfig
 from relay.credentials import Secret
 from relay.graph.client import GraphClient
 from relay.graph.entra import PasswordFlow
-from relay.graph.errors import AppMisconfigured, CredentialsRefused, GraphError, TokenError, TokenUnavailable
+from relay.graph.errors import (
+    FEDERATED,
+    AppMisconfigured,
+    CredentialsRefused,
+    GraphError,
+    TokenError,
+    TokenUnavailable,
+)
 from relay.graph.http import EntraHttpClient, http_session
 from relay.graph.tokens import TokenSource
 from relay.identity import Credentials
 from tests.support.clock import FakeClock
 
 AUTHORITY = "https://entra.example:8443"
+PROVIDER = "https://adfs.example/"
 PASSWORD = "Passw0rd ü&="
 
 
@@ -37,6 +45,7 @@ class FakeEntraSession:
         self.realm: dict[str, Any] | requests.Response = {"account_type": "Managed"}
         self.token: tuple[int, Any] = (200, {"access_token": "T0KEN", "expires_in": 3600, "token_type": "Bearer"})
         self.discovery: tuple[int, Any] | None = None
+        self.provider: requests.Response | Exception = requests.ConnectionError("S3CRET")
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:
         self.urls.append(f"{method} {url}")
@@ -47,6 +56,11 @@ class FakeEntraSession:
         assert 0 < connect <= 10
         assert 0 < read <= 30
         assert options["allow_redirects"] is False
+        assert all(value is None or (value.isascii() and value.isprintable()) for value in options["headers"].values())
+        if url.startswith(PROVIDER):
+            if isinstance(self.provider, Exception):
+                raise self.provider
+            return self.provider
         if url.endswith("openid-configuration"):
             return _response(*(self.discovery or (200, self._discovery(url))))
         if "/userrealm/" in url:
@@ -106,9 +120,19 @@ def test_msal_over_an_authority_with_a_port() -> None:
 
 
 @pytest.mark.parametrize(
-    "user", ["../../tenant/oauth2/v2.0/token", "a/b@example.com", "a?b#c@example.com", "ü@example.com"]
+    "user",
+    [
+        "../../tenant/oauth2/v2.0/token",
+        "a/b@example.com",
+        "a?b#c@example.com",
+        "ü@example.com",
+        "ł日@example.com",
+        "a\nb@example.com",
+        "a\r\nX: b",
+    ],
 )
 def test_a_user_name_stays_in_its_place(user: str) -> None:
+    """And whatever it is, Entra ID is asked: what it cannot be is for Entra ID to say."""
     session = FakeEntraSession()
     token_of(session, user)
     (realm,) = [url for url in session.urls if "userrealm" in url]
@@ -247,6 +271,30 @@ def test_a_federated_user_is_told_so() -> None:
     }
     with pytest.raises(TokenError) as caught:
         token_of(session)
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize(
+    "answer",
+    [requests.ConnectionError("S3CRET"), TimeoutError(), (404, b""), (429, b"busy"), (503, b"busy"), (200, b"{")],
+    ids=repr,
+)
+def test_one_domains_identity_provider_says_nothing_of_entra(answer: Any, metadata: bool) -> None:
+    """Else anybody who names a user of such a domain would have the relay say that it is not ready."""
+    session = FakeEntraSession()
+    session.realm = {
+        "account_type": "Federated",
+        "federation_protocol": "WSTrust",
+        "federation_active_auth_url": f"{PROVIDER}adfs/services/trust/2005/usernamemixed",
+        "cloud_audience_urn": "urn:federation:MicrosoftOnline",
+    }
+    if metadata:
+        session.realm["federation_metadata_url"] = f"{PROVIDER}adfs/services/trust/mex"
+    session.provider = _response(*answer) if isinstance(answer, tuple) else answer
+    with pytest.raises(TokenUnavailable) as caught:
+        token_of(session)
+    assert caught.value.entra_code == FEDERATED
     assert PASSWORD not in str(caught.value)
 
 

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import msal
@@ -725,9 +726,15 @@ def test_no_log_record_holds_password_or_token(tokens: TokenSource, entra: FakeE
 def test_msals_options(entra: FakeEntra, clock: FakeClock, authority: str, instance_discovery: bool | None) -> None:
     """Contract §7: a port or an unknown host means instance_discovery=False and our own http_client."""
     config = EntraConfig(client_id="app", client_secrets=(Secret("S3CRET"),), tenant_id="tenant", authority=authority)
-    http_client = object()
-    get(source(config, http_client, clock), clock)
+    asked: list[str] = []
+
+    def ask(url: str) -> SimpleNamespace:
+        asked.append(url)
+        return SimpleNamespace(status_code=200)
+
+    get(source(config, SimpleNamespace(get=ask), clock), clock)
     assert entra.options["authority"] == f"{authority}/tenant"
     assert entra.options["instance_discovery"] is instance_discovery
-    assert entra.options["http_client"] is http_client
+    assert entra.options["http_client"].get(authority).status_code == 200
+    assert asked == [authority]
     assert entra.options["client_credential"] == "S3CRET"

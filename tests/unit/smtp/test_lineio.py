@@ -95,7 +95,16 @@ def test_a_line_without_end_is_not_kept() -> None:
     assert io.read_line() == b"QUIT"
 
 
-@pytest.mark.parametrize("segments", [[b"\x16\x03\x01\x02\x00\x01"], [b"\x16", b"\x03", b"\x03"], [b"\x16\x03\n\r\n"]])
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [b"\x16\x03\x01\x02\x00\x01"],
+        [b"\x16", b"\x03", b"\x03"],
+        [b"\x16\x03\n\r\n"],
+        [b"\x80\x2e\x01\x03\x01\x00\x15"],  # in the form of SSL 2.0 (RFC 5246 appendix E.2)
+        [b"\x80", b"\x2e", b"\x01\x00"],
+    ],
+)
 def test_a_tls_hello_is_known_before_its_end(segments: list[bytes]) -> None:
     io, _ = line_io(segments, ending=TimeoutError)
     with pytest.raises(TlsHello):

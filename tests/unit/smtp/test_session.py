@@ -278,14 +278,26 @@ MESSAGE = [LOGIN, ENVELOPE + b"text\r\n.\r\n"]
         ([LOGIN, ENVELOPE + b"text\r\n.\r\nQUIT\r\n"], [True]),
         ([LOGIN, ENVELOPE + b"text\r\n.\r\n" + ENVELOPE + b"more\r\n.\r\nQUIT\r\n"], [True, True]),
         (MESSAGE, [False]),
+        ([LOGIN, ENVELOPE + b"text\r\n.\r\n\r\nQUIT\r\n"], [True]),
+        ([LOGIN, ENVELOPE + b"text\r\n.\r\n\r\n"], [False]),
     ],
-    ids=["waits", "pipelined-quit", "pipelined-message", "closed"],
+    ids=["waits", "pipelined-quit", "pipelined-message", "closed", "empty-line-and-quit", "empty-line-and-closed"],
 )
 def test_the_backend_learns_whether_its_answer_was_heard(segments: list[bytes], heard: list[bool]) -> None:
     scene = Scene(segments, when=-1)
     scene.session.run()
     assert scene.backend.heard == heard
     assert b"".join(scene.sock.sent).count(b"250 2.0.0 Ok: queued") == len(heard)  # said in any case
+
+
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"\n\r\n", b"QU"])
+def test_who_waits_behind_the_message_hears_the_answer(behind: bytes) -> None:
+    """Also behind an empty line, which some devices send: the same message from them again is another one."""
+    clock = FakeClock()
+    sock = SegmentSocket([LOGIN, ENVELOPE + b"text\r\n.\r\n" + behind], clock, TimeoutError)
+    backend = MemoryBackend()
+    Session(LineIO(sock, clock, 60, Deadline(clock, 300)), CLIENT, backend, SETTINGS).run()
+    assert backend.heard == [True]
 
 
 def test_a_reply_that_cannot_be_written_was_not_heard() -> None:
