@@ -50,7 +50,20 @@ class YamlFault(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes a tab between a key and its value, and before a comment, as the YAML library of azureSMTPwithOAuth does."""
+    """Takes a tab between a key and its value, and before a comment, as the YAML library of azureSMTPwithOAuth does.
+
+    That library reads the first document alone. We take a --- at the end, with nothing behind it; what stands behind
+    one would be ignored in silence, and secrets in it would not be encrypted.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        root: yaml.Node | None = super().get_node() if self.check_node() else None
+        while self.check_node():
+            start = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            other = super().get_node()
+            if other is not None and not is_nothing(other):
+                raise yaml.composer.ComposerError(None, None, "another document", start)
+        return root
 
     def scan_to_next_token(self) -> None:
         while True:

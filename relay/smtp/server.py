@@ -90,12 +90,12 @@ def _bind_advice(fault: BaseException, address: ListenAddress) -> str:
     if isinstance(fault, PermissionError):
         return f"no permission to listen on port {address.port}; use a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
     if isinstance(fault, socket.gaierror):
-        return "no such host; give an address of this machine in listen_addr"
+        return "no such host; give an address of this machine"
     text = getattr(fault, "strerror", None) or str(fault)
     if "in use" in text:
-        return "the address is in use; stop the other program or change listen_addr"
+        return "the address is in use; stop the other program or choose another address"
     if "assign" in text:
-        return "not an address of this machine; change listen_addr"
+        return "not an address of this machine; choose one that is"
     return text
 
 

@@ -432,6 +432,12 @@ def test_a_tab_may_be_a_part_of_a_secret_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize("end", ["---\n", "...\n", "--- # the end\n", "...\n---\n"])
+def test_nothing_may_stand_behind_the_document(end: str) -> None:
+    """As in azureSMTPwithOAuth, whose library reads the first document alone."""
+    assert read(f"---\n{APP}{end}").entra.client_id == "a"
+
+
 # --- aliases
 
 
@@ -460,6 +466,15 @@ def test_tables() -> None:
     assert [len(client.network) for client in config.accounts.clients] == [1, 2]
     assert config.access.auth_limit == AuthLimit(failures=3)
     assert (config.admin.addr, config.entra.secret_expires) == (ListenAddress("127.0.0.1", 2527), "2027-01-31")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [("*", "*@*"), ("*@*", "*@*"), ("*@localhost", "*@localhost"), ("scan*@*.example.com", "scan*@*.example.com")],
+)
+def test_patterns_of_addresses(pattern: str, taken: str) -> None:
+    config = read(f"{APP}clients: [{{network: 10.0.5.0/24, allowed_from: ['{pattern}']}}]\n")
+    assert config.accounts.clients[0].allowed_from == (taken,)
 
 
 def test_faults_in_tables() -> None:
@@ -513,7 +528,7 @@ def test_patterns(pattern: str) -> None:
     assert config.accounts.clients[0].allowed_recipients == (pattern,)
 
 
-@pytest.mark.parametrize("pattern", ["*", "example.com", "@example.com", "*.example.com", "a*@example.com ", "*@", "a"])
+@pytest.mark.parametrize("pattern", ["example.com", "@example.com", "*.example.com", "a*@example.com ", "*@", "a"])
 def test_a_pattern_that_would_never_match_is_a_fault(pattern: str) -> None:
     (fault,) = faults(APP_FLOW + CLIENTS % pattern)
     assert fault.startswith("config.yaml:3: clients[0].allowed_recipients[0]: must be an address, or *@")
