@@ -110,6 +110,7 @@ class SmtpServer:
         self._most_at_a_time = 1 if shares_listeners else None
         self._servers: list[StreamServer] = []
         self._sessions: set[Session] = set()
+        self._draining = False
 
     def start(self, sockets: Sequence[socket.socket], *, implicit_tls: bool = False) -> None:
         """Begin to accept on sockets that listen already."""
@@ -132,6 +133,7 @@ class SmtpServer:
     def drain(self, timeout_s: float) -> None:
         """Stop accepting, tell idle sessions 421 4.3.2, let the others finish; what is left is closed and named."""
         patience = Deadline(Clock(), timeout_s)
+        self._draining = True
         for server in self._servers:
             server.close()
         # At the same time: a client that does not read must not keep the others waiting.
@@ -175,6 +177,8 @@ class SmtpServer:
 
     def _serve(self, session: Session) -> None:
         self._sessions.add(session)
+        if self._draining:  # accepted just before, and not begun until now
+            session.drain()
         try:
             session.run()
         finally:
