@@ -291,6 +291,8 @@ def _sandbox(options: argparse.Namespace) -> int:
     from relay.sandbox.mails import mails
     from relay.sandbox.server import Sandbox, SandboxSettings
 
+    if options.save is not None and not _can_save(options.save):
+        return 1
     _mind_signals(sys.exit)  # which removes the directory
     with tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-") as directory:
         upstream = Sandbox(
@@ -317,6 +319,17 @@ def _sandbox(options: argparse.Namespace) -> int:
             )
         finally:
             upstream.stop()
+
+
+def _can_save(directory: Path) -> bool:
+    """Whether messages can be kept there; else says why not, before each of them fails for it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError as fault:
+        print(f"graph-smtp-relay: --save {directory}: {fault.strerror}", file=sys.stderr)
+        return False
 
 
 def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | None = None) -> int:

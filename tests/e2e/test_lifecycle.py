@@ -168,6 +168,19 @@ def test_run_is_the_default_command(tmp_path: Path, upstream: Upstream) -> None:
         assert client.noop()[0] == 250
 
 
+def test_the_sandbox_makes_the_directory_to_save_to(tmp_path: Path) -> None:
+    arguments = ("sandbox", "--listen", "127.0.0.1:0", "--log-level", "info", "--save", tmp_path / "all" / "mails")
+    with RelayProcess(tmp_path / "relay", {}, arguments=arguments) as relay, relay.smtp() as client:
+        assert send(client)[0] == 250
+        assert len(list((tmp_path / "all" / "mails").iterdir())) == 1
+
+
+def test_the_sandbox_says_where_it_cannot_save(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = run_once("sandbox", "--listen", "127.0.0.1:0", "--save", tmp_path / "file")
+    assert (ended.returncode, ended.stderr) == (1, f"graph-smtp-relay: --save {tmp_path}/file: File exists\n")
+
+
 # Signals
 
 
