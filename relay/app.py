@@ -58,7 +58,6 @@ class Relay:
         """Listen, and say where. Raises OSError with an address in its text."""
         on_signal(signal.SIGTERM, partial(self._on_stop, "SIGTERM"))
         on_signal(signal.SIGINT, partial(self._on_stop, "SIGINT"))
-        on_signal(signal.SIGHUP, self._on_reload)
         config = self._intake.now.config
         listeners.allow_files(config.limits.max_connections)
         opened = listeners.open_listeners(config)
@@ -72,6 +71,8 @@ class Relay:
         spawn(partial(service.feed_watchdog, self._clock.sleep))
         spawn(self._desk.look_upstream)
         addresses = opened.addresses()
+        on_signal(signal.SIGHUP, self._on_reload)  # one that came meanwhile has waited (bootstrap.py)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         service.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
         return addresses
 
@@ -152,7 +153,8 @@ def log_reload(old: Config, new: Config) -> None:
 
 def log_reload_fault(fault: Exception) -> None:
     """Why there is no new configuration."""
-    for line in str(fault).splitlines():
+    text = f"{fault.filename}: {fault.strerror}" if isinstance(fault, OSError) and fault.filename else str(fault)
+    for line in text.splitlines():
         log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
 
 

@@ -85,16 +85,22 @@ def _add_check(add: _Add) -> None:
         "Check the configuration: one line a fault, all at once. With --online, try each step to the mailbox.",
     )
     check.add_argument("--online", action="store_true", help="get a token too, and say step by step what works")
-    check.add_argument("--send-to", metavar="ADDR", help="send a test mail there at the end; implies --online")
+    check.add_argument(
+        "--send-to", metavar="ADDR", type=_mail_address, help="send a test mail there at the end; implies --online"
+    )
     check.add_argument("--json", action="store_true", help="print the steps as JSON; implies --online")
     _add_login(check)
 
 
 def _add_send_test(add: _Add) -> None:
     send_test = add("send-test", "send a mail through the running relay, as a device would")
-    send_test.add_argument("--to", metavar="ADDR", required=True, help="who gets it")
+    send_test.add_argument("--to", metavar="ADDR", type=_mail_address, required=True, help="who gets it")
     send_test.add_argument(
-        "--from", metavar="ADDR", dest="sender", help="sender; default: the mailbox of the login, else --to"
+        "--from",
+        metavar="ADDR",
+        type=_mail_address,
+        dest="sender",
+        help="sender; default: the mailbox of the login, else --to",
     )
     send_test.add_argument("--attach", metavar="FILE", type=Path, help="a file to attach")
     _add_login(send_test)
@@ -190,6 +196,13 @@ def _add_tls_cert(add: _Add) -> None:
     tls_cert.add_argument(
         "--dir", metavar="DIR", type=Path, default=Path(), help="where to write the two files; default: here"
     )
+
+
+def _mail_address(text: str) -> str:
+    """As it is, where it can stand in one line: what else is wrong with it, the relay or Microsoft will say."""
+    if not text or not text.isprintable():
+        raise argparse.ArgumentTypeError("must be a mail address")
+    return text
 
 
 def _ip_address(text: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -20,7 +21,12 @@ _PACKAGES = {
 
 
 def run(program: Path | None = None) -> int:
-    """The program's exit code. program: the file that was started, beside which config.yaml may lie."""
+    """The program's exit code. program: the file that was started, beside which config.yaml may lie.
+
+    Signals wait until the command says what they mean: a handler that raises while modules are loaded may strike where
+    nobody hears of it, and SIGHUP would end a service that is being started.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     try:
         from gevent import monkey
 

@@ -59,6 +59,8 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
         "run": lambda: _run(config_path(), options.key_file, getattr(options, "debug_session", None) or ""),
     }
     try:
+        if options.command not in (None, "run", "sandbox"):  # bootstrap.py holds them back
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         return commands[options.command or "run"]()
     except ConfigError as faults:
         print(faults, file=sys.stderr)
@@ -146,7 +148,7 @@ def _login(options: argparse.Namespace) -> Credentials | None:
 def _first_line(name: str) -> str:
     """The first line of a file, or of standard input for `-`. Raises ConfigError."""
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
+        text = _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         reason = "is not UTF-8 text"
     except (OSError, ValueError) as fault:
@@ -154,6 +156,14 @@ def _first_line(name: str) -> str:
     else:
         return (text.splitlines() or [""])[0]
     raise ConfigError((f"{name}: {reason}",))
+
+
+def _standard_input() -> str:
+    """Raises ConfigError."""
+    try:
+        return sys.stdin.read() if sys.stdin is not None else ""
+    except UnicodeDecodeError:
+        raise ConfigError(("standard input: is not UTF-8 text",)) from None
 
 
 def _send_test(options: argparse.Namespace, path: Path) -> int:
@@ -243,10 +253,11 @@ def _service(options: argparse.Namespace, program: Path | None) -> int:
         return 1
 
 
-def _mind_signals() -> None:
-    """Until the relay listens to signals itself: a stop is no fault, and a reload has nothing to reload yet."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+def _mind_signals(leave: Callable[[int], object]) -> None:
+    """Until the relay listens to signals itself: a stop is no fault, and a reload waits."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
 
 def _run(path: Path, key_file: str | None, debug_client: str) -> int:
@@ -256,7 +267,7 @@ def _run(path: Path, key_file: str | None, debug_client: str) -> int:
         config = configfile.load(path, key_file=key_file)
         return dataclasses.replace(config, log=dataclasses.replace(config.log, debug_client=debug_client))
 
-    _mind_signals()
+    _mind_signals(os._exit)  # nothing has to be tidied up yet, and no library can catch it
     config = load()
     if not _open_log(config):
         return 1
@@ -281,7 +292,9 @@ def _sandbox(options: argparse.Namespace) -> int:
     from relay.sandbox.mails import mails
     from relay.sandbox.server import Sandbox, SandboxSettings
 
-    _mind_signals()
+    if options.save is not None and not _can_save(options.save):
+        return 1
+    _mind_signals(sys.exit)  # which removes the directory
     with tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-") as directory:
         upstream = Sandbox(
             SandboxSettings(permissions=frozenset({"Mail.Send", "Mail.ReadWrite"}), save_dir=options.save),
@@ -307,6 +320,17 @@ def _sandbox(options: argparse.Namespace) -> int:
             )
         finally:
             upstream.stop()
+
+
+def _can_save(directory: Path) -> bool:
+    """Whether messages can be kept there; else says why not, before each of them fails for it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError as fault:
+        print(f"graph-smtp-relay: --save {directory}: {fault.strerror}", file=sys.stderr)
+        return False
 
 
 def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | None = None) -> int:
@@ -349,13 +373,13 @@ def _tls_cert(options: argparse.Namespace) -> int:
 
 def _hash_password() -> int:
     """Asks twice on a terminal; else the password's line, once or twice, comes from standard input."""
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():  # None: it is closed
         try:
             password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
         except EOFError:
             password = again = ""
     else:
-        lines = [line.removesuffix("\r") for line in sys.stdin.read().split("\n")]
+        lines = [line.removesuffix("\r") for line in _standard_input().split("\n")]
         password = lines[0]
         again = (lines[1] if len(lines) > 1 else "") or password
     if not password or password != again:

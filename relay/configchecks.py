@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relay import configvalue
-from relay.config import CLOUDS, EntraConfig, LimitsConfig
+from relay.config import CLOUDS, EntraConfig, LimitsConfig, ListenConfig
 from relay.configvalue import BadValue
 from relay.credentials import Secret
 
@@ -76,11 +76,16 @@ def settle(values: Values, directory: Path, notes: Notes) -> None:
     if values.get("allow_anonymous") and is_by_password and not has_fallback:
         values["allow_anonymous"] = False
         notes.warn("allow_anonymous", "stays off: it needs fallback_smtp_user and fallback_smtp_pass")
+    elif is_by_password and not has_fallback:
+        for given in ("fallback_smtp_user", "fallback_smtp_pass"):
+            if given in values:
+                notes.warn(given, "has no effect: fallback_smtp_user and fallback_smtp_pass go together")
 
 
 def check(values: Values, notes: Notes) -> None:
     """Note what cannot be together, and what does nothing. After settle()."""
     _check_limits(values, notes)
+    _check_addresses(values, notes)
     _check_tls(values, notes)
     if not notes.is_faulty("oauth2_config.flow", values):  # else nobody knows what belongs to it
         _check_entra(values, notes)
@@ -95,6 +100,20 @@ def _check_limits(values: Values, notes: Notes) -> None:
     if room < largest:
         given = next(name for name in pair if name in values)
         notes.warn(given, "max_message_size lets in what is above max_inflight_bytes, and deferred for ever")
+
+
+def _check_addresses(values: Values, notes: Notes) -> None:
+    """Nobody else could listen where we do already. Port 0 is another one each time."""
+    admin = values.get("admin_addr")
+    taken = {address: "listen_addr" for address in values.get("listen_addr", ListenConfig().addresses)}
+    for place, addresses in (
+        ("tls.implicit_addr", values.get("tls.implicit_addr", ())),
+        ("admin_addr", (admin,) if admin else ()),
+    ):
+        for address in addresses:
+            if address.port and address in taken:
+                notes.fault(place, f"is an address of {taken[address]} already")
+            taken.setdefault(address, place)
 
 
 def _check_tls(values: Values, notes: Notes) -> None:

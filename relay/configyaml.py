@@ -18,6 +18,8 @@ _MERGE = f"{_TAG}merge"
 # What an unquoted word may turn out to be; all of them are taken as written where a string is wanted.
 _WORDS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "timestamp", "value", "merge"))
 
+_ENDS = "\0 \t\r\n\x85\u2028\u2029,?[]{}"  # of a word in brackets or braces, as PyYAML has them
+
 _QUOTE = "put the value in quotes"
 _MESSAGES = (  # the first whose needle stands in PyYAML's context and problem
     ("unexpected end of stream", "a quote that is never closed"),
@@ -37,6 +39,7 @@ _MESSAGES = (  # the first whose needle stands in PyYAML's context and problem
     ),
     ("mapping values are not allowed", f"a colon in an odd place; check the indentation, or {_QUOTE}"),
     ("parsing a flow", f"a [ or {{ without its end, or a value that starts with one; {_QUOTE}"),
+    ("but found '<scalar>'", "text behind a closing quote or bracket; put the whole value in quotes"),
     ("another document", "a second document starts here; remove the --- line"),
 )
 
@@ -50,7 +53,37 @@ class YamlFault(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes a tab between a key and its value, and before a comment, as the YAML library of azureSMTPwithOAuth does."""
+    """Takes a tab between a key and its value, and before a comment, as the YAML library of azureSMTPwithOAuth does.
+
+    In brackets and braces, a value may start with a colon (:2526), as in YAML 1.2 (§7.3.3).
+
+    That library reads the first document alone. We take a --- at the end, with nothing behind it; what stands behind
+    one would be ignored in silence, and secrets in it would not be encrypted.
+    """
+
+    def check_value(self) -> bool:
+        return not self._is_colon_of_a_word() and bool(super().check_value())
+
+    def check_plain(self) -> bool:
+        return self._is_colon_of_a_word() or bool(super().check_plain())
+
+    def _is_colon_of_a_word(self) -> bool:
+        """Whether a value in brackets or braces begins with it: no key stands before it, and no blank behind it."""
+        if not self.flow_level or self.peek() != ":" or self.peek(1) in _ENDS:
+            return False
+        before = self.pointer - 1
+        while self.buffer[before] in " \t":
+            before -= 1
+        return bool(self.allow_simple_key) or self.buffer[before] == ":"
+
+    def get_single_node(self) -> yaml.Node | None:
+        root: yaml.Node | None = super().get_node() if self.check_node() else None
+        while self.check_node():
+            start = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            other = super().get_node()
+            if other is not None and not is_nothing(other):
+                raise yaml.composer.ComposerError(None, None, "another document", start)
+        return root
 
     def scan_to_next_token(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from email import policy as mail_policy
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from typing import Any, Literal
@@ -306,13 +307,13 @@ class OnlineCheck:
 
 def test_mail(sender: str, recipient: str) -> bytes:
     """A short message that says what it is."""
-    message = EmailMessage()
+    message = EmailMessage(policy=mail_policy.SMTPUTF8)  # an address may be one of RFC 6531
     message["From"], message["To"] = sender, recipient
     message["Subject"] = "Test of graph-smtp-relay"
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or "localhost")
     message.set_content("This is a test. It went through Microsoft Graph, so the relay is set up well.\n")
-    return message.as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return message.as_bytes()
 
 
 def read_claims(token: Secret) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
@@ -58,6 +59,11 @@ class Order:
     attach: Path | None = None
     login: Credentials | None = None
 
+    @property
+    def is_ascii(self) -> bool:
+        """Whether the addresses are such as every server takes."""
+        return (self.to + self.sender).isascii()
+
 
 def send(config: Config, order: Order, say: Callable[[str], None]) -> None:
     """Send, and say each step as it is done. Raises NotSent."""
@@ -68,7 +74,8 @@ def send(config: Config, order: Order, say: Callable[[str], None]) -> None:
         try:
             if client.sock is not None:
                 client.sock.settimeout(config.graph.submit_timeout_s + _GREATEST_WAIT_S)
-            _refused_by(client.mail(order.sender), "the sender")
+            options = () if order.is_ascii else ("SMTPUTF8",)  # RFC 6531 §3.4
+            _refused_by(client.mail(order.sender, options), "the sender")
             _refused_by(client.rcpt(order.to), "the recipient")
             code, text = client.data(octets)
         except smtplib.SMTPResponseException as fault:
@@ -81,11 +88,12 @@ def send(config: Config, order: Order, say: Callable[[str], None]) -> None:
 
 def message(order: Order) -> bytes:
     """The octets. Raises NotSent when the file to attach cannot be read."""
-    made = EmailMessage()
+    made = EmailMessage(policy=policy.SMTP if order.is_ascii else policy.SMTPUTF8)
     made["From"], made["To"] = order.sender, order.to
     made["Subject"] = "Test of graph-smtp-relay"
     made["Date"] = format_datetime(datetime.now(UTC))
-    made["Message-ID"] = make_msgid(domain=order.sender.rpartition("@")[2] or "localhost")
+    domain = order.sender.rpartition("@")[2]
+    made["Message-ID"] = make_msgid(domain=domain if domain.isascii() else "localhost")
     made.set_content("This is a test. It went through the relay as a device's mail does.\n")
     if order.attach is not None:
         kind = (mimetypes.guess_type(order.attach.name)[0] or "application/octet-stream").split("/")
@@ -94,7 +102,7 @@ def message(order: Order) -> bytes:
         except OSError as fault:
             raise NotSent(f"{order.attach}: cannot be read: {fault.strerror}") from None
         made.add_attachment(content, maintype=kind[0], subtype=kind[1], filename=order.attach.name)
-    return made.as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return made.as_bytes()
 
 
 def _connected(config: Config, say: Callable[[str], None]) -> smtplib.SMTP:

@@ -56,7 +56,7 @@ class Supervisor:
         """Raises AppMisconfigured, OSError: the configuration cannot be used."""
         # From now on signals wait until we ask for them; a child hears them once it can act on them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        for number in (signal.SIGHUP, signal.SIGCHLD):  # may have been ignored: for us, or by whoever has started us
+        for number in (signal.SIGHUP, signal.SIGCHLD):  # may have been ignored by whoever has started us
             signal.signal(number, signal.SIG_DFL)
         self._pid = os.getpid()
         self._clock = Clock()

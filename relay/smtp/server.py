@@ -90,12 +90,12 @@ def _bind_advice(fault: BaseException, address: ListenAddress) -> str:
     if isinstance(fault, PermissionError):
         return f"no permission to listen on port {address.port}; use a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
     if isinstance(fault, socket.gaierror):
-        return "no such host; give an address of this machine in listen_addr"
+        return "no such host; give an address of this machine"
     text = getattr(fault, "strerror", None) or str(fault)
     if "in use" in text:
-        return "the address is in use; stop the other program or change listen_addr"
+        return "the address is in use; stop the other program or choose another address"
     if "assign" in text:
-        return "not an address of this machine; change listen_addr"
+        return "not an address of this machine; choose one that is"
     return text
 
 
@@ -110,6 +110,7 @@ class SmtpServer:
         self._most_at_a_time = 1 if shares_listeners else None
         self._servers: list[StreamServer] = []
         self._sessions: set[Session] = set()
+        self._draining = False
 
     def start(self, sockets: Sequence[socket.socket], *, implicit_tls: bool = False) -> None:
         """Begin to accept on sockets that listen already."""
@@ -132,6 +133,7 @@ class SmtpServer:
     def drain(self, timeout_s: float) -> None:
         """Stop accepting, tell idle sessions 421 4.3.2, let the others finish; what is left is closed and named."""
         patience = Deadline(Clock(), timeout_s)
+        self._draining = True
         for server in self._servers:
             server.close()
         # At the same time: a client that does not read must not keep the others waiting.
@@ -175,6 +177,8 @@ class SmtpServer:
 
     def _serve(self, session: Session) -> None:
         self._sessions.add(session)
+        if self._draining:  # accepted just before, and not begun until now
+            session.drain()
         try:
             session.run()
         finally:

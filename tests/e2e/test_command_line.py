@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,3 +52,27 @@ def test_hash_password_on_a_terminal(answers: tuple[bytes, ...], code: int) -> N
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
     assert b"Traceback" not in shown
     assert (b"scrypt$" in shown) is (code == 0)
+
+
+def test_hash_password_from_what_is_no_text() -> None:
+    """A traceback would help nobody."""
+    command = [sys.executable, str(PROGRAM), "hash-password"]
+    env = environment({"PYTHONIOENCODING": "utf-8:strict"})
+    ended = subprocess.run(command, input=b"p\xffw\n", capture_output=True, env=env, check=False)
+    assert (ended.returncode, ended.stderr) == (2, b"standard input: is not UTF-8 text\n")
+
+
+def test_hash_password_without_standard_input() -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, str(PROGRAM), "hash-password"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment({}), check=False)
+    assert (ended.returncode, ended.stderr) == (2, "graph-smtp-relay: the password is empty, or the two differ\n")
+
+
+@pytest.mark.parametrize("address", ["", "a@example.com>\r\nRCPT TO:<b@example.com"])
+@pytest.mark.parametrize(
+    "command", [["send-test", "--to"], ["send-test", "--to", "a@example.com", "--from"], ["check", "--send-to"]]
+)
+def test_what_is_no_address_is_wrong_usage(command: list[str], address: str) -> None:
+    ended = run_once(*command, address)
+    assert ended.returncode == 2
+    assert "must be a mail address" in ended.stderr

@@ -168,6 +168,19 @@ def test_run_is_the_default_command(tmp_path: Path, upstream: Upstream) -> None:
         assert client.noop()[0] == 250
 
 
+def test_the_sandbox_makes_the_directory_to_save_to(tmp_path: Path) -> None:
+    arguments = ("sandbox", "--listen", "127.0.0.1:0", "--log-level", "info", "--save", tmp_path / "all" / "mails")
+    with RelayProcess(tmp_path / "relay", {}, arguments=arguments) as relay, relay.smtp() as client:
+        assert send(client)[0] == 250
+        assert len(list((tmp_path / "all" / "mails").iterdir())) == 1
+
+
+def test_the_sandbox_says_where_it_cannot_save(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = run_once("sandbox", "--listen", "127.0.0.1:0", "--save", tmp_path / "file")
+    assert (ended.returncode, ended.stderr) == (1, f"graph-smtp-relay: --save {tmp_path}/file: File exists\n")
+
+
 # Signals
 
 
@@ -196,6 +209,54 @@ def test_drain(tmp_path: Path, upstream: Upstream, number: signal.Signals) -> No
         assert [line["event"] for line in relay.log()][-1] == "stopped"
         assert relay.stderr == ""
     assert len(upstream.messages()) == 1
+
+
+# What raises a signal in a process that is being started: put in front of the program as sitecustomize.
+RAISE = """
+import os, sys
+name, number = os.environ["WHEN"], int(os.environ["NUMBER"])
+def note(event, arguments):
+    global name
+    if event == "import" and arguments[0] == name:
+        name = ""
+        os.kill(os.getpid(), number)
+sys.addaudithook(note)
+"""
+
+
+def raising(tmp_path: Path, when: str, number: signal.Signals) -> dict[str, str]:
+    """Environment of a process that gets this signal when it loads this module."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(RAISE, encoding="utf-8")
+    return {"PYTHONPATH": str(tmp_path / "site"), "WHEN": when, "NUMBER": str(int(number))}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("when", ["gevent.monkey", "relay.cli", "relay.app"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_stop_while_it_starts(tmp_path: Path, number: signal.Signals, when: str, workers: int) -> None:
+    """Before it reads the configuration, and behind it: no traceback, and no signal that is lost."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{MINIMAL}listen_addr: 127.0.0.1:0\nworkers: {workers}\n", encoding="utf-8")
+    path.chmod(0o600)
+    ended = run_once("--config", path, env=raising(tmp_path, when, number))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("when", ["gevent.monkey", "relay.cli", "relay.app"])
+def test_a_reload_while_it_starts(tmp_path: Path, upstream: Upstream, when: str, workers: int) -> None:
+    """It waits for the start, since what was read may have changed."""
+    config = config_for(upstream, workers=workers)
+    with RelayProcess(tmp_path, config, env=raising(tmp_path, when, signal.SIGHUP)) as relay:
+        relay.wait_for("reloaded")
+        with relay.smtp() as client:
+            assert client.noop()[0] == 250
+
+
+def test_ctrl_c_ends_other_commands_with_1(tmp_path: Path) -> None:
+    ended = run_once("hash-password", text="x\n", env=raising(tmp_path, "relay.cli", signal.SIGINT))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
 
 
 def test_drain_lets_a_message_come_in_to_its_end(tmp_path: Path, upstream: Upstream) -> None:

@@ -232,6 +232,16 @@ def test_send_test(tmp_path: Path, upstream: Upstream) -> None:
         assert (ended.returncode, "cannot be read" in ended.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("address", ["jürgen@example.org", "you@bücher.example"])
+def test_send_test_to_an_address_of_another_script(tmp_path: Path, upstream: Upstream, address: str) -> None:
+    """RFC 6531; and check --online, which sends without SMTP."""
+    with RelayProcess(tmp_path, config_for(upstream, listen_addr=f"127.0.0.1:{free_port()}", **FALLBACK)) as relay:
+        for command in (["send-test", "--to", address], ["check", "--send-to", address]):
+            ended = run_once(*command, "--config", relay.config_file)
+            assert (ended.returncode, ended.stderr) == (0, "")
+    assert [mail["to"] for mail in upstream.messages()] == [[address], [address]]
+
+
 def test_send_test_over_tls(tmp_path: Path, upstream: Upstream) -> None:
     cert_file, key_file = write_pair(tmp_path, ["relay.example"], datetime.now(UTC))
     tls = {"cert_file": str(cert_file), "key_file": str(key_file)}

@@ -378,7 +378,7 @@ def test_client_secrets_that_are_none(written: str, place: str, word: str) -> No
 
 
 def test_a_secret_with_white_space_is_warned_of() -> None:
-    warnings = read(APP + "fallback_smtp_pass: ' S3CRET'\n").warnings
+    warnings = read(APP + "fallback_smtp_pass: ' S3CRET'\nfallback_smtp_user: a@example.com\n").warnings
     assert warnings == ("config.yaml:2: fallback_smtp_pass: starts or ends with white space",)
 
 
@@ -432,6 +432,12 @@ def test_a_tab_may_be_a_part_of_a_secret_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize("end", ["---\n", "...\n", "--- # the end\n", "...\n---\n"])
+def test_nothing_may_stand_behind_the_document(end: str) -> None:
+    """As in azureSMTPwithOAuth, whose library reads the first document alone."""
+    assert read(f"---\n{APP}{end}").entra.client_id == "a"
+
+
 # --- aliases
 
 
@@ -460,6 +466,15 @@ def test_tables() -> None:
     assert [len(client.network) for client in config.accounts.clients] == [1, 2]
     assert config.access.auth_limit == AuthLimit(failures=3)
     assert (config.admin.addr, config.entra.secret_expires) == (ListenAddress("127.0.0.1", 2527), "2027-01-31")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [("*", "*@*"), ("*@*", "*@*"), ("*@localhost", "*@localhost"), ("scan*@*.example.com", "scan*@*.example.com")],
+)
+def test_patterns_of_addresses(pattern: str, taken: str) -> None:
+    config = read(f"{APP}clients: [{{network: 10.0.5.0/24, allowed_from: ['{pattern}']}}]\n")
+    assert config.accounts.clients[0].allowed_from == (taken,)
 
 
 def test_faults_in_tables() -> None:
@@ -494,6 +509,50 @@ def test_what_several_keys_say_together_is_among_the_faults() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["[:25, :26]", "[ :25 , :26 ]", "[\n  :25,\n  :26,\n]", '[":25", :26]'])
+def test_every_address_in_brackets(text: str) -> None:
+    """What YAML 1.1 wants in quotes, and the administrator does not."""
+    assert read(f"{APP}listen_addr: {text}\n").listen.addresses == (ListenAddress("", 25), ListenAddress("", 26))
+
+
+def test_every_address_in_braces() -> None:
+    """A colon behind a key in quotes is still the end of the key."""
+    assert faults(f'{APP}tls: {{implicit_addr: :465, "min_version":TLSv9, "require_for_auth" :no}}\n') == [
+        "config.yaml:2: tls.min_version: must be one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
+        "config.yaml:2: tls.implicit_addr: needs tls.cert_file and tls.key_file",
+    ]
+
+
+def test_an_address_is_for_one_listener() -> None:
+    """Port 0 is another one each time."""
+    assert faults(f"{APP}listen_addr: [127.0.0.1:25, :26]\nadmin_addr: :26\n") == [
+        "config.yaml:3: admin_addr: is an address of listen_addr already"
+    ]
+    assert faults(f"{APP}admin_addr: 127.0.0.1:2526\n") == [
+        "config.yaml:2: admin_addr: is an address of listen_addr already"
+    ]
+    assert read(f"{APP}listen_addr: 127.0.0.1:0\nadmin_addr: 127.0.0.1:0\n").admin.addr is not None
+
+
+def test_an_address_of_listen_addr_is_none_for_tls(tmp_path: Path) -> None:
+    for name, octets in zip(("cert.pem", "key.pem"), make_pair(["relay.example"], datetime.now(UTC)), strict=True):
+        (tmp_path / name).write_bytes(octets)
+    text = f"{APP}tls: {{cert_file: cert.pem, key_file: key.pem, implicit_addr: ['127.0.0.1:2526', ':465']}}\n"
+    with pytest.raises(ConfigError) as caught:
+        read(f"{text}admin_addr: :465\n", directory=tmp_path)
+    assert caught.value.faults == (
+        "config.yaml:2: tls.implicit_addr: is an address of listen_addr already",
+        "config.yaml:3: admin_addr: is an address of tls.implicit_addr already",
+    )
+
+
+def test_half_of_the_fallback_credentials_does_nothing() -> None:
+    (warning,) = read(f"{APP}fallback_smtp_user: a@example.com\n").warnings
+    assert warning == (
+        "config.yaml:2: fallback_smtp_user: has no effect: fallback_smtp_user and fallback_smtp_pass go together"
+    )
+
+
 def test_a_fault_makes_no_second_one() -> None:
     text = f"{APP}tls: {{cert_file: /no/such/file, key_file: /etc/hostname, implicit_addr: ':465'}}\n"
     assert len(faults(text)) == 1
@@ -513,7 +572,7 @@ def test_patterns(pattern: str) -> None:
     assert config.accounts.clients[0].allowed_recipients == (pattern,)
 
 
-@pytest.mark.parametrize("pattern", ["*", "example.com", "@example.com", "*.example.com", "a*@example.com ", "*@", "a"])
+@pytest.mark.parametrize("pattern", ["example.com", "@example.com", "*.example.com", "a*@example.com ", "*@", "a"])
 def test_a_pattern_that_would_never_match_is_a_fault(pattern: str) -> None:
     (fault,) = faults(APP_FLOW + CLIENTS % pattern)
     assert fault.startswith("config.yaml:3: clients[0].allowed_recipients[0]: must be an address, or *@")

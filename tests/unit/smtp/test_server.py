@@ -54,11 +54,18 @@ class Running:
 
     def _start(self, most: int, admits: bool) -> None:
         self.backend = BusyBackend()
-        self.server = SmtpServer(Budget(most), Door(lambda _: admits, lambda _: False, self._session))
+        self.asked = Event()  # whether a client is admitted
+        self.answer = Event()
+        self.answer.set()
+        self.server = SmtpServer(Budget(most), Door(lambda _: self._admits(admits), lambda _: False, self._session))
         listener = listen(LOOPBACK)
         listener.setblocking(False)  # as a socket of gevent's is, which it would be in the patched program
         self.server.start([listener])
         (self.address,) = self.server.addresses()
+
+    def _admits(self, admits: bool) -> bool:
+        self.asked.set()
+        return self.answer.wait() and admits
 
     def _session(self, sock: socket.socket, client: Client, implicit_tls: bool) -> Session:
         clock = Clock()
@@ -156,6 +163,22 @@ def test_drain(there: GeventThread, stack: ExitStack) -> None:
     hang_up(busy)
     drained.result(40)
     assert len(running.backend.deliveries) == 1
+
+
+def test_drain_tells_a_client_whose_session_has_not_begun(there: GeventThread, stack: ExitStack) -> None:
+    running = Running(there, stack)
+    there.call(running.answer.clear)
+    host, _, port = running.address.rpartition(":")
+    early = stack.enter_context(socket.create_connection((host, int(port)), timeout=40))
+    there.call(running.asked.wait)
+    drained = there.start(lambda: running.server.drain(40))
+    there.call(running.answer.set)
+    with early.makefile("rb") as lines:
+        assert lines.readline().startswith(b"220")
+        assert lines.readline().startswith(b"421 4.3.2")
+        assert lines.read() == b""
+    early.close()
+    drained.result(40)
 
 
 def test_drain_does_not_wait_for_ever(there: GeventThread, stack: ExitStack) -> None:
