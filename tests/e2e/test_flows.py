@@ -348,9 +348,9 @@ def test_client_login(tmp_path: Path, upstream: Upstream) -> None:
 @pytest.mark.parametrize(
     ("user", "password", "words"),
     [
-        (f"{TENANT}@{CLIENT_ID}", "wrong", "secret is wrong"),
-        (f"{TENANT}@{TENANT}", CLIENT_SECRET, "app was not found"),
-        (f"{CLIENT_ID}@{CLIENT_ID}", CLIENT_SECRET, "no such tenant"),
+        (f"{TENANT}@{CLIENT_ID}", "wrong", "no client secret"),
+        (f"{TENANT}@{TENANT}", CLIENT_SECRET, "has no app"),
+        (f"{CLIENT_ID}@{CLIENT_ID}", CLIENT_SECRET, "no tenant"),
         ("scanner@example.com", CLIENT_SECRET, "tenant_id@client_id"),
         (f"{TENANT}@{CLIENT_ID}", "", "empty"),
     ],
