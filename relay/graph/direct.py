@@ -192,7 +192,7 @@ def _send(sock: _Socket, request: requests.PreparedRequest, url: SplitResult) ->
         for piece in pieces:
             give_way()
             sock.sendall(piece)
-    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):  # OpenSSL's words for them
+    except (BrokenPipeError, ConnectionResetError):
         return False
     return True
 

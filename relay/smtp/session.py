@@ -7,14 +7,12 @@ the backend's business, given as an argument; nothing here knows Graph. write_re
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 from relay.identity import Client, Identity, is_allowed
-from relay.smtp import auth, command
+from relay.smtp import auth, command, sessionlog
 from relay.smtp import reply as replies
 from relay.smtp.backend import Backend, SessionSettings
-from relay.smtp.command import Command
 from relay.smtp.envelope import Envelope
 from relay.smtp.lineio import (
     DataRefused,
@@ -29,9 +27,6 @@ from relay.smtp.lineio import (
 from relay.smtp.reply import Reject, Reply
 from relay.smtp.transaction import Transaction
 from relay.spool import Octets, Spool
-from relay.stats import Result
-
-log = logging.getLogger(__name__)
 
 MAX_FAILED_LOGINS = 3
 MAX_BAD_COMMANDS = 20
@@ -81,7 +76,7 @@ class Session:
 
     def run(self) -> None:
         """The whole conversation. Any fault ends this session alone, with 421 where it can still be said."""
-        self._logs_dialogue = log.isEnabledFor(logging.DEBUG)
+        self._logs_dialogue = sessionlog.shows_dialogue()
         try:
             if self._implicit_tls:
                 self._start_tls()
@@ -90,14 +85,14 @@ class Session:
                 self._one_command()
             self._io.flush()
         except Disconnected:
-            log.debug("client_gone", extra=self._facts())
+            sessionlog.said(self.client, "client_gone")
         except TlsFailed as failure:
             if not self._draining:
-                log.info("tls_failed", extra=self._facts(reason=str(failure)))
+                sessionlog.noted(self.client, "tls_failed", str(failure))
         except TimedOut as timeout:
             self._say_timeout(timeout)
         except Exception:  # a bug costs this session, never the others
-            log.exception("session_fault", extra=self._facts())
+            sessionlog.fault(self.client)
             self._farewell(replies.INTERNAL_FAULT)
         finally:
             self._drop_transaction()
@@ -132,7 +127,7 @@ class Session:
     def write_reply(self, reply: Reply) -> None:
         """The only way out for a reply: counted, logged, and the end of the session where it says so."""
         if self._logs_dialogue:
-            log.debug("smtp_reply", extra=self._facts(reply=str(reply)))
+            sessionlog.said(self.client, "smtp_reply", reply=str(reply))
         self._io.write(reply.octets)
         if reply.close:
             self._closing = True
@@ -186,7 +181,7 @@ class Session:
         if parsed.verb == "STARTTLS" and self._settings.tls is None:
             action = None
         if self._logs_dialogue:
-            self._log_command(parsed, known=action is not None)
+            sessionlog.command(self.client, parsed, known=action is not None)
         if action is not None:
             return action(self, parsed.argument)
         if parsed.verb.startswith(_HTTP_HOST):
@@ -225,12 +220,13 @@ class Session:
         self._greeted = False
         self._identity = None
         self._drop_transaction()
-        log.debug("tls_started", extra=self._facts(tls=self._io.tls_version()))
+        if self._logs_dialogue:
+            sessionlog.said(self.client, "tls_started", tls=self._io.tls_version())
 
     def _auth(self, argument: str) -> Reply:
         if self._settings.tls_missing(in_tls=self._in_tls):
             reason = "AUTH outside of TLS; for a device that has no TLS see tls.require_for_auth"
-            log.info("tls_required", extra=self._facts(reason=reason))
+            sessionlog.noted(self.client, "tls_required", reason)
             raise Reject(replies.TLS_REQUIRED_FOR_AUTH)
         if not self._greeted or self._identity is not None or self._transaction is not None:
             raise Reject(replies.BAD_SEQUENCE)  # RFC 4954 §4
@@ -254,9 +250,10 @@ class Session:
         if not self._settings.budget.has_room(size):
             return self._refused(transaction, replies.NO_ROOM, size)
         if reverse_path and not is_allowed(reverse_path, identity.allowed_from):
-            self._log_policy("allowed_from", identity)
+            sessionlog.address_refused(self.client, "allowed_from", identity)
             raise Reject(replies.SENDER_NOT_ALLOWED)
-        self._note_ignored(parameters.ignored)
+        if parameters.ignored and self._logs_dialogue:
+            sessionlog.said(self.client, "parameters_ignored", parameters=list(parameters.ignored))
         self._transaction = transaction
         return replies.MAIL_OK
 
@@ -268,9 +265,10 @@ class Session:
         if len(transaction.forward_paths) >= self._settings.max_recipients:
             raise Reject(replies.TOO_MANY_RECIPIENTS)  # RFC 5321 §4.5.3.1.10
         if not is_allowed(forward_path, transaction.identity.allowed_recipients):
-            self._log_policy("allowed_recipients", transaction.identity)
+            sessionlog.address_refused(self.client, "allowed_recipients", transaction.identity)
             raise Reject(replies.RECIPIENT_NOT_ALLOWED)
-        self._note_ignored(ignored)
+        if ignored and self._logs_dialogue:
+            sessionlog.said(self.client, "parameters_ignored", parameters=list(ignored))
         transaction.forward_paths.append(forward_path)
         return replies.RCPT_OK
 
@@ -364,6 +362,12 @@ class Session:
             raise Reject(replies.SYNTAX)
         return replies.BYE
 
+    def _refused(self, transaction: Transaction, reply: Reply, size: int) -> Reply:
+        """Message data that never came as far as the backend: its one log line is written here."""
+        event, facts = sessionlog.refused(self.client, transaction, reply, size)
+        self._settings.refused(event, facts, tuple(transaction.forward_paths))
+        return reply
+
     # Ends
 
     def _farewell(self, reply: Reply) -> None:
@@ -371,75 +375,25 @@ class Session:
         try:
             self._io.flush()
         except Disconnected:
-            log.debug("client_gone", extra=self._facts())
+            sessionlog.said(self.client, "client_gone")
 
     def _name_tls(self) -> Reply:
-        log.warning(
-            "tls_on_plain_port",
-            extra=self._facts(reason="the client speaks TLS from the first byte, this port does not"),
+        sessionlog.warned(
+            self.client, "tls_on_plain_port", "the client speaks TLS from the first byte, this port does not"
         )
         self._closing = self.cut_short = True
         return replies.UNKNOWN_COMMAND
 
     def _name_http(self) -> None:
         """Its header lines would be few enough for what stands behind them, such as a mail, to be heard as commands."""
-        log.warning(
-            "http_on_smtp_port",
-            extra=self._facts(reason="the client speaks HTTP; a web page may have tried to send mail by it"),
+        sessionlog.warned(
+            self.client, "http_on_smtp_port", "the client speaks HTTP; a web page may have tried to send mail by it"
         )
         self._bad_commands = MAX_BAD_COMMANDS
 
     def _say_timeout(self, timeout: TimedOut) -> None:
-        if timeout.waiting_for_dot:
-            log.warning(
-                "timeout",
-                extra=self._facts(
-                    reason="the client ends its message with a bare LF instead of CR LF and waits; "
-                    "if it is an old device, put its address into bare_lf_networks"
-                ),
-            )
-        else:
-            log.info("timeout", extra=self._facts())
+        sessionlog.timed_out(self.client, waiting_for_dot=timeout.waiting_for_dot)
         self._farewell(replies.TIMED_OUT)
-
-    # What the log gets
-
-    def _facts(self, **more: object) -> dict[str, object]:
-        return {"session": self.client.session, "client": self.client.address, **more}
-
-    def _refused(self, transaction: Transaction, reply: Reply, size: int) -> Reply:
-        """Message data that never came as far as the backend: its one log line is written here."""
-        key = "max_message_size" if reply is replies.TOO_LARGE else "max_inflight_bytes"
-        event: Result = "rejected" if reply.code >= 500 else "deferred"
-        facts = self._facts(
-            **transaction.facts(),
-            size_bytes=size,
-            form="none",
-            attempts=0,
-            duration_ms=0.0,
-            reply=str(reply),
-            reason=f"over {key}",
-        )
-        log.info(event, extra=facts)
-        self._settings.refused(event, facts, tuple(transaction.forward_paths))
-        return reply
-
-    def _log_command(self, parsed: Command, *, known: bool) -> None:
-        # An unknown verb may be a password that arrived out of step, and AUTH holds one: neither is shown.
-        if not known:
-            shown = "(unknown)"
-        elif parsed.verb == "AUTH":
-            shown = "AUTH"
-        else:
-            shown = f"{parsed.verb} {parsed.argument}".rstrip()
-        log.debug("smtp_command", extra=self._facts(command=shown))
-
-    def _log_policy(self, key: str, identity: Identity) -> None:
-        log.info("address_refused", extra=self._facts(user=identity.user, reason=f"the address is not in {key}"))
-
-    def _note_ignored(self, names: tuple[str, ...]) -> None:
-        if names and self._logs_dialogue:
-            log.debug("parameters_ignored", extra=self._facts(parameters=list(names)))
 
 
 # One for all sessions: bound methods that a session holds keep it in memory until the next collection of garbage.
