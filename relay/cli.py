@@ -342,7 +342,19 @@ def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | Non
         return 1
     if started is not None:
         started(addresses)
-    return relay.run()
+    code = relay.run()
+    _let_go_of_output()
+    return code
+
+
+def _let_go_of_output() -> None:
+    """Where nobody reads our output any more, Python would try once more at its end, and make 120 of the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _settle() -> None:

@@ -212,7 +212,9 @@ class _QuietFaults:
         if now - self._said_at >= 60:
             self._said_at = now
             fault = sys.exc_info()[1]
-            print(f"graph-smtp-relay: the log cannot be written: {fault}; free space or change `log`", file=sys.stderr)
+            said = f"graph-smtp-relay: the log cannot be written: {fault}; free space or change `log`"
+            with contextlib.suppress(OSError, ValueError):  # standard error may be gone too; mail does not care
+                print(said, file=sys.stderr)
 
 
 class _StreamHandler(_QuietFaults, logging.StreamHandler[Any]):

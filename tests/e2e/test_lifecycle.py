@@ -3,20 +3,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
 import smtplib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from relay import __version__
-from tests.support.relay_process import CHECKOUT, PROGRAM, RelayProcess, config_for, run_once, wait_until
+from tests.support.relay_process import (
+    CHECKOUT,
+    PROGRAM,
+    RelayProcess,
+    config_for,
+    environment,
+    run_once,
+    wait_until,
+)
 from tests.support.sandbox_client import Upstream
 
 SENDER, RECIPIENT = "me@example.com", "you@example.org"
@@ -408,3 +420,23 @@ def test_connection_timeout(tmp_path: Path, upstream: Upstream) -> None:
         assert answer.result()[0] == 250
         hear_the_end(sending)
         relay.assert_sound()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nobody_reads_the_log_any_more(tmp_path: Path, upstream: Upstream, workers: int) -> None:
+    """`2>&1 | tee …`, and tee is gone: mail goes on, and a stop is a stop."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config_for(upstream, workers=workers)), encoding="utf-8")
+    command = [sys.executable, str(PROGRAM), "--config", str(path)]
+    env = environment({"PYTHONUNBUFFERED": ""})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env) as relay:
+        assert relay.stdout is not None
+        address = next(line["address"] for line in map(json.loads, relay.stdout) if line["event"] == "listening")
+        relay.stdout.close()
+        with smtplib.SMTP("127.0.0.1", int(address.rpartition(":")[2]), timeout=40) as client:
+            client.login("me@example.com", "x")
+            for _ in range(2):
+                client.sendmail("me@example.com", "you@example.org", "Subject: a report\r\n\r\nText.\r\n")
+        relay.terminate()
+        assert relay.wait(60) == 0
+    assert len(upstream.messages()) == 2
