@@ -47,11 +47,15 @@ class Authenticator:
     def log_in(self, credentials: Credentials, client: Client) -> Identity:
         """Who these credentials belong to. Raises Reject (535, 454, 421)."""
         facts = {**_facts(client), "user": credentials.user}
-        if self._limit.reached(client.address):
-            facts["reason"] = "too many failed logins from there; see auth_limit"
-            log.warning("auth_limit", extra=facts)
-            self._stats.problem("auth_limit", facts)
-            raise Reject(replies.TOO_MANY_FAILED_LOGINS)
+        self._mind_limit(client, facts)
+        identity = self._checked(credentials, client, facts)
+        self._mind_limit(client, facts)  # or a burst would have more passwords looked at than the limit allows
+        if identity.fallback:
+            log.warning("fallback_login", extra={**facts, "user": identity.user, "reason": "empty login"})
+        log.debug("authenticated", extra=facts)
+        return identity
+
+    def _checked(self, credentials: Credentials, client: Client, facts: dict[str, Any]) -> Identity:
         try:
             identity = self._accounts.logged_in(credentials, client)
         except LoginRefused as refusal:
@@ -59,28 +63,32 @@ class Authenticator:
         if identity.login is APP_LOGIN:
             # The password was checked here. Whether the app gets a token is the message's matter: a device can do
             # nothing about it, and many lock themselves up when AUTH fails.
-            log.debug("authenticated", extra=facts)
             return identity
         try:
             self._tokens.get(identity.login, Deadline(self._clock, TIMEOUT_S))
         except TokenError as fault:
             reply = outcome.auth_reply(fault, fallback=identity.fallback)
             self._refuse(client, reply, {**facts, "entra_code": fault.entra_code or None, "reason": fault.advice})
-        if identity.fallback:
-            log.warning("fallback_login", extra={**facts, "user": identity.user, "reason": "empty login"})
-        log.debug("authenticated", extra=facts)
         return identity
+
+    def _mind_limit(self, client: Client, facts: dict[str, Any]) -> None:
+        if self._limit.reached(client.address):
+            facts = {**facts, "reason": "too many failed logins from there; see auth_limit"}
+            log.warning("auth_limit", extra=facts)
+            self._stats.problem("auth_limit", facts)
+            raise Reject(replies.TOO_MANY_FAILED_LOGINS)
 
     def _refuse(self, client: Client, reply: Reply, facts: dict[str, Any]) -> NoReturn:
         """Only what is the client's own fault counts against it."""
-        facts["reply"] = str(reply)
+        told = {**facts, "reply": str(reply)}
         if reply is replies.AUTH_REFUSED:
+            self._mind_limit(client, facts)
             self._limit.failed(client.address)
-            log.warning("auth_failed", extra=facts)
-            self._stats.problem("auth_failed", facts)
+            log.warning("auth_failed", extra=told)
+            self._stats.problem("auth_failed", told)
         else:
-            log.error("auth_unavailable", extra=facts)
-            self._stats.problem("auth_unavailable", facts, urgent=True)
+            log.error("auth_unavailable", extra=told)
+            self._stats.problem("auth_unavailable", told, urgent=True)
         raise Reject(reply) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -41,10 +42,12 @@ CONTENT = b"From: scanner@example.com\r\nTo: b@example.com\r\nSubject: Confident
 class FakeTokens:
     def __init__(self) -> None:
         self.fault: TokenError | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
         self.asked: list[str] = []
 
     def get(self, login: Credentials, deadline: Deadline) -> Secret:
         self.asked.append(login.user)
+        self.meanwhile()
         if self.fault is not None:
             raise self.fault
         return Secret("T0KEN")
@@ -98,10 +101,11 @@ class Scene:
         self.tokens = FakeTokens()
         self.mailer = FakeMailer(self.clock)
         config = GraphConfig(**settings)
+        self.limit = LoginLimit(AuthLimit(), self.clock)
         self.submission = Submission(
             Authenticator(
                 Accounts(Config(access=access or AccessConfig())),
-                LoginLimit(AuthLimit(), self.clock),
+                self.limit,
                 self.tokens,  # type: ignore[arg-type]
                 self.clock,
             ),
@@ -313,6 +317,23 @@ def test_refused_logins(fault: TokenError, status: str, name: str, level: int) -
     line = event(facts, name)
     assert (line["level"], line["reply"], line["user"]) == (level, status, "scanner@example.com")
     assert (line["session"], line["client"], line["reason"]) == ("S1", "192.168.1.20", fault.advice)
+
+
+@pytest.mark.parametrize("fault", [None, CredentialsRefused("wrong", "AADSTS50126")], ids=["right", "wrong"])
+def test_a_burst_learns_nothing_beyond_auth_limit(fault: TokenError | None) -> None:
+    """Whether a password is right is not told, if the others of the same moment have used up the limit."""
+    scene = Scene()
+    scene.tokens.fault = fault
+
+    def others_fail() -> None:
+        for _ in range(AuthLimit().failures):
+            scene.limit.failed(CLIENT.address)
+
+    scene.tokens.meanwhile = others_fail
+    outcome, facts = scene.authenticate(LOGIN)
+    assert outcome == "421 4.7.0"
+    assert "auth_limit" in event(facts, "auth_limit")["reason"]
+    assert not [record for record in facts if record["event"] in ("auth_failed", "authenticated")]
 
 
 def test_auth_failed_reads_as_fail2ban_expects() -> None:
