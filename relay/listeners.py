@@ -48,9 +48,11 @@ def open_listeners(config: Config) -> Listeners:
         raise OSError(None, "the inherited socket smtps: set tls.cert_file and tls.key_file")
     admin = config.admin.addr
     sockets: list[socket.socket] = []
+    wanted = {"listen_addr": plain, "tls.implicit_addr": implicit, "admin_addr": [admin] if admin else []}
     try:
-        for source in (*plain, *implicit, *([admin] if admin else ())):
-            sockets.append(listen(source) if isinstance(source, ListenAddress) else source)
+        for key, sources in wanted.items():
+            for source in sources:
+                sockets.append(listen(source, key) if isinstance(source, ListenAddress) else source)
     except OSError:
         for sock in sockets:
             sock.close()

@@ -49,8 +49,8 @@ class Door:
     turned_away: Callable[[str, dict[str, object]], None] = lambda event, facts: None  # event and facts of the log
 
 
-def listen(address: ListenAddress) -> socket.socket:
-    """A listening socket. Raises OSError with the address in its text."""
+def listen(address: ListenAddress, key: str) -> socket.socket:
+    """A listening socket. Raises OSError with the address in its text, and the key of the configuration to change."""
     family = socket.AF_INET6 if ":" in address.host or not address.host else socket.AF_INET
     try:
         if not address.host:
@@ -59,7 +59,7 @@ def listen(address: ListenAddress) -> socket.socket:
         family, _, _, _, target = found[0]
         return _bound(family, target)
     except (OSError, OverflowError) as fault:
-        raise OSError(getattr(fault, "errno", None), f"{address}: {_bind_advice(fault, address)}") from fault
+        raise OSError(getattr(fault, "errno", None), f"{address}: {_bind_advice(fault, address, key)}") from fault
 
 
 def _listen_everywhere(port: int) -> socket.socket:
@@ -86,16 +86,16 @@ def _bound(family: int, target: tuple[object, ...], *, dual_stack: bool = False)
     return sock
 
 
-def _bind_advice(fault: BaseException, address: ListenAddress) -> str:
+def _bind_advice(fault: BaseException, address: ListenAddress, key: str) -> str:
     if isinstance(fault, PermissionError):
         return f"no permission to listen on port {address.port}; use a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
     if isinstance(fault, socket.gaierror):
-        return "no such host; give an address of this machine"
+        return f"no such host; give an address of this machine in {key}"
     text = getattr(fault, "strerror", None) or str(fault)
     if "in use" in text:
-        return "the address is in use; stop the other program or choose another address"
+        return f"the address is in use; stop the other program or change {key}"
     if "assign" in text:
-        return "not an address of this machine; choose one that is"
+        return f"not an address of this machine; change {key}"
     return text
 
 

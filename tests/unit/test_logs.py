@@ -240,7 +240,7 @@ def test_the_fields_of_the_contract_are_on_the_list() -> None:
 def logged_keys(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Line and name of each fact that can get into an extra=, through dict displays, ** and what builds it.
 
-    A call `self._facts(name=…)` or `_facts(client, name=…)` counts with its keywords.
+    A call `_facts(client, name=…)` or `said(client, event, name=…)` counts with its keywords.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -248,7 +248,7 @@ def logged_keys(tree: ast.AST) -> Iterator[tuple[int, str]]:
             for keyword in node.keywords:
                 if keyword.arg == "extra":
                     yield from dict_keys(keyword.value)
-                elif keyword.arg and named == "_facts":
+                elif keyword.arg and named in ("_facts", "said"):
                     yield node.lineno, keyword.arg
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target

@@ -58,7 +58,7 @@ class Running:
         self.answer = Event()
         self.answer.set()
         self.server = SmtpServer(Budget(most), Door(lambda _: self._admits(admits), lambda _: False, self._session))
-        listener = listen(LOOPBACK)
+        listener = listen(LOOPBACK, "listen_addr")
         listener.setblocking(False)  # as a socket of gevent's is, which it would be in the patched program
         self.server.start([listener])
         (self.address,) = self.server.addresses()
@@ -209,19 +209,19 @@ def test_a_fault_of_one_session_is_its_own(there: GeventThread, stack: ExitStack
 
 
 def test_the_address_is_in_use() -> None:
-    with listen(LOOPBACK) as sock:
+    with listen(LOOPBACK, "listen_addr") as sock:
         port = sock.getsockname()[1]
         with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}: the address is in use"):
-            listen(ListenAddress("127.0.0.1", port))
+            listen(ListenAddress("127.0.0.1", port), "listen_addr")
 
 
 def test_no_address_of_this_machine() -> None:
     with pytest.raises(OSError, match=r"192\.0\.2\.1:2526: not an address of this machine"):
-        listen(ListenAddress("192.0.2.1", 2526))
+        listen(ListenAddress("192.0.2.1", 2526), "listen_addr")
 
 
 def test_every_address() -> None:
-    with listen(ListenAddress("", 0)) as sock:
+    with listen(ListenAddress("", 0), "listen_addr") as sock:
         socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=40).close()
 
 
