@@ -28,7 +28,7 @@ class TlsLayer:
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
         )
         self.ended = False
-        """The other side has said that nothing more will come (close_notify)."""
+        """Nothing more will come: the other side has said so (close_notify), or what it said last is no TLS."""
 
     def shake_hands(self, receive: Callable[[int], bytes], send: Callable[[bytes], object]) -> bytes:
         """The whole handshake; what the other side has said behind it already. What is left to send is due().
@@ -69,7 +69,10 @@ class TlsLayer:
         return self._outgoing.read()
 
     def opened(self, octets: bytes) -> bytes:
-        """What these octets of the wire say; empty while a record is not whole. Raises ssl.SSLError."""
+        """What these octets of the wire say; empty while a record is not whole.
+
+        Raises ssl.SSLError for what is no TLS, where nothing stands before it.
+        """
         self._incoming.write(octets)
         try:
             first = self._tls.read(_RECORD)
@@ -79,10 +82,12 @@ class TlsLayer:
             self.ended = not first
             return first
         records = [first]
-        with suppress(ssl.SSLWantReadError):
-            while records[-1]:
-                records.append(self._tls.read(_RECORD))
-        self.ended = not records[-1]
+        try:
+            while octets := self._tls.read(_RECORD):
+                records.append(octets)
+            self.ended = True
+        except ssl.SSLError as fault:  # what came before it is whole, and may be the answer to a message that has gone
+            self.ended = not isinstance(fault, ssl.SSLWantReadError)
         return b"".join(records)
 
     def goodbye(self) -> bytes:

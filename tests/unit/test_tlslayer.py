@@ -98,6 +98,13 @@ def test_octets_of_somebody_else(contexts: Contexts) -> None:
         client.opened(server.goodbye())
 
 
+@pytest.mark.parametrize("behind", [b"\x17\x03\x03\x00\x20" + bytes(32), b"HTTP/1.1 400 Bad Request"])
+def test_what_is_whole_counts_whatever_stands_behind_it(contexts: Contexts, behind: bytes) -> None:
+    server, client = shaken(contexts)
+    assert client.opened(server.sealed(b"202 ") + server.sealed(b"Accepted") + behind) == b"202 Accepted"
+    assert client.ended
+
+
 def test_a_certificate_for_another_name(contexts: Contexts) -> None:
     """Refused by the client, and the server hears why."""
     with pytest.raises(ssl.SSLCertVerificationError) as refused:
