@@ -275,15 +275,20 @@ class LineIO:
             return False
         if self._has_ended():
             return True
+        self._buffer, self._at = b"", 0
         try:
-            self._bound(0.0)
-            octets = self._socket.recv(_PIECE)
-            self._buffer, self._at = self._opened(octets) if octets else b"", 0
+            while not self._buffer and not self._has_ended():  # a piece of a record is nothing said yet
+                self.give_way(_READ_WORK)
+                self._bound(0.0)
+                octets = self._socket.recv(_PIECE)
+                if not octets:
+                    return True
+                self._buffer = self._opened(octets)
         except (BlockingIOError, TimeoutError):
             return False
         except (Disconnected, OSError, ValueError):
             return True
-        return not octets or (self._has_ended() and not self._buffer)
+        return not self._buffer
 
     def hang_up(self) -> None:
         """End it from another greenlet: whoever reads here gets Disconnected."""

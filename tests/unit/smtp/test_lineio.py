@@ -25,6 +25,7 @@ from relay.smtp.lineio import (
     TlsFailed,
     TlsHello,
 )
+from relay.tlslayer import TlsLayer
 from tests.support.clock import FakeClock
 from tests.support.wire import SegmentSocket, line_io, room
 
@@ -305,6 +306,31 @@ def test_over_tls(tmp_path: Path, polite: bool) -> None:
         assert line_io.is_gone()
         line_io.close()
     client.close()
+
+
+def test_a_piece_of_a_record_before_the_end_is_nothing_said(tmp_path: Path) -> None:
+    """Who hung up with it has not heard our 250, and its message sent again is a re-send."""
+    certificate, key = write_pair(tmp_path, ["localhost"], Clock().now())
+    ours, theirs = socket.socketpair()
+    clock = Clock()
+    with ours, theirs, ThreadPoolExecutor(1) as threads:
+        theirs.settimeout(60)
+        line_io = LineIO(ours, clock, 60, Deadline(clock, 60))
+        handshake = threads.submit(line_io.start_tls, tls.server_context(str(certificate), str(key), "TLSv1.2"))
+        client = TlsLayer(ssl.create_default_context(cafile=certificate), "localhost")
+        client.shake_hands(theirs.recv, theirs.sendall)
+        theirs.sendall(client.due())
+        handshake.result(60)
+        record = client.sealed(b"QUIT\r\n")
+        theirs.sendall(record[:9])
+        assert not line_io.is_gone()
+        theirs.sendall(record[9:])
+        assert not line_io.is_gone()
+        assert line_io.read_line() == b"QUIT"
+        theirs.sendall(client.sealed(b"QUIT\r\n")[:9])
+        theirs.shutdown(socket.SHUT_WR)
+        assert line_io.is_gone()
+        line_io.close()
 
 
 def wait_until_gone(line_io: LineIO) -> None:
