@@ -151,8 +151,8 @@ def _as_requests(fault: Exception, timeout: type[requests.Timeout]) -> Exception
         return timeout()
     if isinstance(fault, ssl.SSLCertVerificationError):
         return SSLError(fault.verify_message)
-    if isinstance(fault, ssl.SSLError):
-        return (SSLError if timeout is ConnectTimeout else requests.ConnectionError)(fault.reason)
+    if isinstance(fault, ssl.SSLError):  # no certificate is at fault: what answers there speaks no TLS, or hangs up
+        return requests.ConnectionError(fault.reason)
     return requests.ConnectionError(type(fault).__name__)
 
 

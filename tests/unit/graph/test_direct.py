@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from relay.graph import direct
 from relay.graph.http import http_session
 from relay.selfsigned import write_pair
 
@@ -257,3 +258,17 @@ def test_a_field_that_would_be_two_is_not_sent(session: requests.Session, value:
         request.headers["X-A"] = value
         with pytest.raises(ValueError, match="cannot be sent"):
             session.send(request, timeout=(60, 60))
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (ssl.SSLCertVerificationError("no"), requests.exceptions.SSLError),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), requests.ConnectionError),
+        (ssl.SSLEOFError(8, "[SSL: UNEXPECTED_EOF_WHILE_READING]"), requests.ConnectionError),
+    ],
+)
+def test_only_a_certificate_is_called_one(fault: ssl.SSLError, expected: type[Exception]) -> None:
+    """For the advice in the log: ca_bundle helps nobody before a box that speaks no TLS."""
+    fault.verify_message, fault.reason = "no", "NO"  # type: ignore[attr-defined]
+    assert type(direct._as_requests(fault, requests.ConnectTimeout)) is expected
