@@ -25,6 +25,7 @@ from relay.tlslayer import TlsLayer
 _PIECE = 65536
 _TURN = 50  # lines for one client before the others get their turn
 _READ_WORK = 5  # what each read counts for, in lines
+_MOST_PIECES = 16  # of a TLS record that are looked at for the end behind them
 _LINE_OCTETS = 1310  # of mail data, that count as a line more: each full piece of them is a turn
 # A ClientHello: content type and major version (RFC 8446 §5.1), or the form of SSL 2.0 that old clients use for newer
 # versions too (RFC 5246 appendix E.2).
@@ -266,7 +267,10 @@ class LineIO:
         return self._buffer.find(b"\n", self._at) >= 0
 
     def is_gone(self) -> bool:
-        """Whether the client has closed the connection, with nothing more to say. Does not wait.
+        """Whether the client has closed the connection, with nothing more to say.
+
+        Does not wait, nor give way: another session may ask this, and what is read here would not wake our own, which
+        by then may wait for it.
 
         Whatever has come meanwhile is read into the buffer instead of being peeked at: over TLS only reading tells an
         end from a record. A command behind the message, such as a pipelined QUIT, belongs to a client that is there.
@@ -277,18 +281,19 @@ class LineIO:
             return True
         self._buffer, self._at = b"", 0
         try:
-            while not self._buffer and not self._has_ended():  # a piece of a record is nothing said yet
-                self.give_way(_READ_WORK)
-                self._bound(0.0)
+            self._bound(0.0)
+            for _ in range(_MOST_PIECES):
                 octets = self._socket.recv(_PIECE)
                 if not octets:
                     return True
                 self._buffer = self._opened(octets)
+                if self._buffer or self._has_ended():
+                    break
         except (BlockingIOError, TimeoutError):
             return False
         except (Disconnected, OSError, ValueError):
             return True
-        return not self._buffer
+        return self._has_ended() and not self._buffer
 
     def hang_up(self) -> None:
         """End it from another greenlet: whoever reads here gets Disconnected."""

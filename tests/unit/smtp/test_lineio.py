@@ -276,6 +276,17 @@ def test_what_is_read_on_the_way_is_not_lost(pair: tuple[LineIO, socket.socket])
     assert line_io.is_gone()
 
 
+def test_to_ask_whether_it_is_gone_lets_nobody_run_in_between() -> None:
+    """Its own session would go on meanwhile, and wait on the socket for what is then read here."""
+    ours, theirs = socket.socketpair()
+    clock = Clock()
+    with ours, theirs:
+        asked = LineIO(ours, clock, 5, Deadline(clock, 60), let_others_run=lambda: pytest.fail("gave way"))
+        assert not any(asked.is_gone() for _ in range(200))
+        theirs.sendall(b"NOOP\r\n")
+        assert not any(asked.is_gone() for _ in range(200))
+
+
 def test_a_reset_is_known(pair: tuple[LineIO, socket.socket]) -> None:
     assert line_io([], ending=ConnectionResetError)[0].is_gone()
 
