@@ -51,8 +51,8 @@ class GraphClient:
         guard: Callable[[float], AbstractContextManager[Any]],
     ) -> None:
         """guard: bounds a call as a whole, raising TimeoutError, since HTTP timeouts count for each read anew."""
-        self._url = url
         self._session = session
+        self._url = url
         self._guard = guard
 
     def send_mail(

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
 import msal
@@ -26,7 +25,7 @@ from relay.config import EntraConfig
 from relay.credentials import Secret
 from relay.graph.aadsts import SECRET_REFUSED, token_error
 from relay.graph.errors import FEDERATED, AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
-from relay.graph.http import ENTRAS_OWN
+from relay.graph.http import PROVIDER_FAILED, UsersHttpClient
 from relay.identity import Credentials, parse_client_login
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,6 @@ _LOGINS_FAULT: Mapping[str, str] = {
     "AADSTS7000222": "the password is a client secret that has expired; make a new one and enter it in the device",
     "invalid_client": "Entra ID refused the app in the user name with this password",
 }
-_PROVIDER_FAILED = "the identity provider of this user's domain cannot be reached, or has failed"
 _MOST_APPLICATIONS = 256  # of client_login, each some 100 KiB
 
 
@@ -74,7 +72,7 @@ class PasswordFlow:
     def __init__(self, config: EntraConfig, http_client: Any, guard: Guard) -> None:
         """http_client: for msal; see http.py. guard: bounds a call as a whole, raising TimeoutError."""
         self._config = config
-        self._application = _Application(config, _UsersHttpClient(http_client, config.authority))
+        self._application = _Application(config, UsersHttpClient(http_client, config.authority))
         self._guard = guard
 
     def acquire(self, login: Credentials, timeout_s: float) -> Granted:
@@ -270,41 +268,6 @@ class _Application:
             ) from None
 
 
-class _UsersHttpClient:
-    """An http_client for msal that tells Entra ID from what it asks for the users of a federated domain: the domain's
-    own identity provider. A fault of that is those users' alone.
-    """
-
-    def __init__(self, http_client: Any, authority: str) -> None:
-        self._http_client = http_client
-        self._host = urlsplit(authority).hostname
-
-    def post(self, url: str, **options: Any) -> Any:
-        """A form to the token endpoint; or a password to the provider, whose 5xx is how a wrong one is said."""
-        return self._ask(self._http_client.post, url, options)
-
-    def get(self, url: str, **options: Any) -> Any:
-        """Discovery and the user realm; or what the provider says of itself."""
-        response = self._ask(self._http_client.get, url, options)
-        if response.status_code >= 400 and not self._is_entras(url):
-            raise TokenUnavailable(_PROVIDER_FAILED, FEDERATED)
-        return response
-
-    def close(self) -> None:
-        """msal may call it; the http_client is not ours."""
-
-    def _ask(self, ask: Callable[..., Any], url: str, options: dict[str, Any]) -> Any:
-        try:
-            return ask(url, **options)
-        except (requests.RequestException, OSError):
-            if self._is_entras(url):
-                raise
-            raise TokenUnavailable(_PROVIDER_FAILED, FEDERATED) from None
-
-    def _is_entras(self, url: str) -> bool:
-        return urlsplit(url).hostname == self._host or any(part in url for part in ENTRAS_OWN)
-
-
 class _HttpCache(dict[str, Any]):
     """msal's memory of answers, without its brakes: for whom and how long a refusal holds is tokens.py's matter.
 
@@ -378,7 +341,7 @@ def _msal_fault(fault: Exception, by_password: bool) -> TokenError:
             "the sign-in failed at a federated identity provider; flow password works with cloud accounts only", kind
         )
     if isinstance(fault, ParseError):  # of XML, which only a federated domain's identity provider speaks
-        return TokenUnavailable(_PROVIDER_FAILED, FEDERATED)
+        return TokenUnavailable(PROVIDER_FAILED, FEDERATED)
     if kind == "MsalServiceError":  # an HTTP status that is no OAuth answer
         return TokenUnavailable(_BUSY, kind)
     return TokenUnavailable(_UNREADABLE, kind)

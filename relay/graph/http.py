@@ -13,10 +13,12 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from relay.graph.direct import DirectConnections
+from relay.graph.errors import FEDERATED, TokenUnavailable
 
 CONNECT_TIMEOUT_S = 10.0
 ENTRA_READ_TIMEOUT_S = 20.0
-ENTRAS_OWN = ("/oauth2/", "/.well-known/")  # what its own addresses hold, on whatever host a cloud has them
+PROVIDER_FAILED = "the identity provider of this user's domain cannot be reached, or has failed"
+_ENTRAS_OWN = ("/oauth2/", "/.well-known/")  # what its own addresses hold, on whatever host a cloud has them
 
 
 # A firewall forgets a connection that rests, and says nothing: the next request would run into its timeout, and the
@@ -166,7 +168,7 @@ class EntraHttpClient:
         )
         # msal would read the body of a 429 as a refusal, or as an unknown tenant, and some versions fail over a 5xx.
         # That of a federated identity provider is for msal to read: it is how a wrong password is said there.
-        if response.status_code == 429 or (response.status_code >= 500 and any(part in url for part in ENTRAS_OWN)):
+        if response.status_code == 429 or (response.status_code >= 500 and any(part in url for part in _ENTRAS_OWN)):
             response.raise_for_status()
         return response
 
@@ -178,6 +180,41 @@ class EntraHttpClient:
             user, _, query = path.removeprefix("common/userrealm/").rpartition("?")
             path = f"common/userrealm/{quote(user, safe='@')}?{query}"
         return f"{self._authority}/{path}"
+
+
+class UsersHttpClient:
+    """An http_client for msal that tells Entra ID from what it asks for the users of a federated domain: the domain's
+    own identity provider. A fault of that is those users' alone.
+    """
+
+    def __init__(self, http_client: Any, authority: str) -> None:
+        self._http_client = http_client
+        self._host = urlsplit(authority).hostname
+
+    def post(self, url: str, **options: Any) -> Any:
+        """A form to the token endpoint; or a password to the provider, whose 5xx is how a wrong one is said."""
+        return self._ask(self._http_client.post, url, options)
+
+    def get(self, url: str, **options: Any) -> Any:
+        """Discovery and the user realm; or what the provider says of itself."""
+        response = self._ask(self._http_client.get, url, options)
+        if response.status_code >= 400 and not self._is_entras(url):
+            raise TokenUnavailable(PROVIDER_FAILED, FEDERATED)
+        return response
+
+    def close(self) -> None:
+        """msal may call it; the http_client is not ours."""
+
+    def _ask(self, ask: Callable[..., Any], url: str, options: dict[str, Any]) -> Any:
+        try:
+            return ask(url, **options)
+        except (requests.RequestException, OSError):
+            if self._is_entras(url):
+                raise
+            raise TokenUnavailable(PROVIDER_FAILED, FEDERATED) from None
+
+    def _is_entras(self, url: str) -> bool:
+        return urlsplit(url).hostname == self._host or any(part in url for part in _ENTRAS_OWN)
 
 
 def _is_sendable(value: object) -> bool:

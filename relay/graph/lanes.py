@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 RECOVER_S = 30.0  # after it, a lowered number of places doubles, until it is where it was
 LONGEST_REST_S = 3600.0  # whatever Retry-After says; an answer of the year 2199 must not end a mailbox's mail
 _MOST_DOUBLINGS = 10  # then a limit of our own making is none any more
-LEAST_LEFT_S = 0.5  # a request that is broken off in the middle leaves nobody knowing whether the message went
+_LEAST_LEFT_S = 0.5  # a request that is broken off in the middle leaves nobody knowing whether the message went
 LEAST_IN_ALL = 4  # by Graph's strictest reading: four for the app, whatever the mailbox
 _TOO_MANY_AT_A_TIME = ("applicationthrottled", "mailboxconcurrency", "commandconcurrencylimitreached")
 
@@ -156,7 +156,7 @@ class Lanes:
             raise Congested("too many messages for one mailbox wait for mailbox_concurrency")
         try:
             self._rest(lane, deadline)
-            if deadline.remaining() < min(LEAST_LEFT_S, left_s / 2):  # half: who did not wait may go
+            if deadline.remaining() < min(_LEAST_LEFT_S, left_s / 2):  # half: who did not wait may go
                 raise Congested("the mailbox's turn came too late for a request within submit_timeout")
             if not everybody.enter(deadline):
                 raise Congested("Graph takes few requests of this app at the moment")
