@@ -58,7 +58,7 @@ class TlsLayer:
         return True
 
     def due(self) -> bytes:
-        """What TLS itself has to say to the other side; it must leave before anything else is read."""
+        """What TLS itself has to say to the other side; what is sealed next takes it along."""
         return self._outgoing.read()
 
     def sealed(self, octets: bytes) -> bytes:

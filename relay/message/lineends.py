@@ -40,10 +40,12 @@ def without_line_ends(octets: bytes) -> bytes:
     if len(octets) < _MANY_OCTETS:
         return octets.replace(b"\r\n", b"")
     start, end, length = _even_lines(octets)
+    if 2 * (end - start) < len(octets):
+        return octets.replace(b"\r\n", b"")
     lines = bytearray(octets[start:end])
     del lines[length - 1 :: length]  # moves whole lines, and looks for nothing
     del lines[length - 2 :: length - 1]
-    if 2 * (end - start) < len(octets) or b"\n" in lines or b"\r" in lines:
+    if b"\n" in lines or b"\r" in lines:
         return octets.replace(b"\r\n", b"")
     return b"".join((octets[:start].replace(b"\r\n", b""), lines, octets[end:].replace(b"\r\n", b"")))
 
