@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from relay import __version__, listeners, logs, service
+from relay import __version__, listeners, logs, service, signals
 from relay.bounds import of_one_process
 from relay.clock import Clock
 from relay.config import Config
@@ -71,8 +71,8 @@ class Relay:
         spawn(partial(service.feed_watchdog, self._clock.sleep))
         spawn(self._desk.look_upstream)
         addresses = opened.addresses()
-        on_signal(signal.SIGHUP, self._on_reload)  # one that came meanwhile has waited (bootstrap.py)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        on_signal(signal.SIGHUP, self._on_reload)
+        signals.let_come()  # one that came meanwhile has waited
         service.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
         return addresses
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
+
+from relay import signals
 
 _PACKAGES = {
     # import name: what pip, apt and dnf call it
@@ -21,12 +22,8 @@ _PACKAGES = {
 
 
 def run(program: Path | None = None) -> int:
-    """The program's exit code. program: the file that was started, beside which config.yaml may lie.
-
-    Signals wait until the command says what they mean: a handler that raises while modules are loaded may strike where
-    nobody hears of it, and SIGHUP would end a service that is being started.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    """The program's exit code. program: the file that was started, beside which config.yaml may lie."""
+    signals.hold_back()
     try:
         from gevent import monkey
 

@@ -1,37 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""The command line: argparse, and one short function a command. Exit codes: 0 fine, 2 usage or config, 1 the rest."""
+"""The command line: argparse, and one short function a command. Exit codes: 0 fine, 2 usage or config, 1 the rest.
+
+The two commands that serve, run and sandbox, are in serve.py.
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import gc
 import getpass
 import json
 import logging
 import os
-import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from relay import configfile, logs
+from relay import configfile, serve, signals
 from relay.arguments import SYSTEM_CONFIG, VERSION, parser_of, seed_flags
 from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
 from relay.credentials import Secret, hash_password
 from relay.identity import Credentials
-
-if TYPE_CHECKING:
-    from relay.app import Relay
-    from relay.supervisor import Supervisor
-
-_SWITCH_S = 0.0005  # for so long a thread that parses may keep the event loop waiting; by default ten times as long
 
 
 def main(arguments: Sequence[str], program: Path | None) -> int:
@@ -50,17 +42,17 @@ def main(arguments: Sequence[str], program: Path | None) -> int:
         "encrypt": lambda: _crypt(options, config_path()),
         "decrypt": lambda: _crypt(options, config_path()),
         "tls-cert": lambda: _tls_cert(options),
-        "sandbox": lambda: _sandbox(options),
+        "sandbox": lambda: serve.sandbox(options),
         "init": lambda: _init(options, program),
         "service": lambda: _service(options, program),
         "send-test": lambda: _send_test(options, config_path()),
         "check": lambda: _check(options, config_path()),
         "migrate": lambda: _migrate(options),
-        "run": lambda: _run(config_path(), options.key_file, getattr(options, "debug_session", None) or ""),
+        "run": lambda: serve.run(config_path(), options.key_file, getattr(options, "debug_session", None) or ""),
     }
     try:
         if options.command not in (None, "run", "sandbox"):  # bootstrap.py holds them back
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+            signals.let_come()
         return commands[options.command or "run"]()
     except ConfigError as faults:
         print(faults, file=sys.stderr)
@@ -253,117 +245,6 @@ def _service(options: argparse.Namespace, program: Path | None) -> int:
         return 1
 
 
-def _mind_signals(leave: Callable[[int], object]) -> None:
-    """Until the relay listens to signals itself: a stop is no fault, and a reload waits."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: leave(0))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-
-
-def _run(path: Path, key_file: str | None, debug_client: str) -> int:
-    """debug_client: the address of --debug-session, or empty."""
-
-    def load() -> Config:
-        config = configfile.load(path, key_file=key_file)
-        return dataclasses.replace(config, log=dataclasses.replace(config.log, debug_client=debug_client))
-
-    _mind_signals(os._exit)  # nothing has to be tidied up yet, and no library can catch it
-    config = load()
-    if not _open_log(config):
-        return 1
-    from relay.app import Relay
-    from relay.graph.errors import AppMisconfigured
-
-    workers = config.process.workers or len(os.sched_getaffinity(0))
-    try:
-        if workers == 1:
-            return _serve(Relay(config, load))
-        from relay.supervisor import Supervisor
-
-        return _serve(Supervisor(config, load, workers))
-    except AppMisconfigured as fault:
-        raise ConfigError((f"{path}: {fault}",)) from None
-
-
-def _sandbox(options: argparse.Namespace) -> int:
-    from relay.app import Relay
-    from relay.sandbox import console
-    from relay.sandbox.capture import summary
-    from relay.sandbox.mails import mails
-    from relay.sandbox.server import Sandbox, SandboxSettings
-
-    if options.save is not None and not _can_save(options.save):
-        return 1
-    _mind_signals(sys.exit)  # which removes the directory
-    with tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-") as directory:
-        upstream = Sandbox(
-            SandboxSettings(permissions=frozenset({"Mail.Send", "Mail.ReadWrite"}), save_dir=options.save),
-            Path(directory),
-            on_message=lambda captured: print(summary(captured), flush=True),
-        )
-        upstream.start()
-        config = configfile.parse(
-            console.config_text(options.listen, options.log_level, upstream.url, upstream.ca_file, options.admin),
-            name="sandbox",
-            directory=Path(directory),
-            environ={},
-        )
-        if file := getattr(options, "config", None):
-            given = configfile.load(Path(file), key_file=options.key_file)
-            config = console.with_file(config, given, listen=not options.listen, admin=not options.admin)
-        if not _open_log(config):
-            return 1
-        try:
-            relay = Relay(config, mails=lambda: mails(upstream.received, upstream.messages))
-            return _serve(
-                relay, lambda addresses: print(console.how_to_use(addresses, relay.admin_address()), flush=True)
-            )
-        finally:
-            upstream.stop()
-
-
-def _can_save(directory: Path) -> bool:
-    """Whether messages can be kept there; else says why not, before each of them fails for it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            return True
-    except OSError as fault:
-        print(f"graph-smtp-relay: --save {directory}: {fault.strerror}", file=sys.stderr)
-        return False
-
-
-def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | None = None) -> int:
-    try:
-        _settle()
-        addresses = relay.start()
-    except OSError as fault:
-        print(f"graph-smtp-relay: cannot listen on {fault.strerror}", file=sys.stderr)
-        return 1
-    if started is not None:
-        started(addresses)
-    code = relay.run()
-    _let_go_of_output()
-    return code
-
-
-def _let_go_of_output() -> None:
-    """Where nobody reads our output any more, Python would try once more at its end, and make 120 of the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _settle() -> None:
-    """Keep out of the way of messages what need not be."""
-    gc.collect()
-    gc.freeze()  # what is there now stays: the collector would stop everybody for some 30 ms to find that out
-    sys.setswitchinterval(_SWITCH_S)
-
-
 def _tls_cert(options: argparse.Namespace) -> int:
     from relay.selfsigned import BadName, write_pair
 
@@ -420,16 +301,3 @@ def _crypt(options: argparse.Namespace, path: Path) -> int:
         raise ConfigError((f"{fault.filename or path}: {fault.strerror}",)) from None
     print(f"{path}: {changed} {'secret' if changed == 1 else 'secrets'} {options.command}ed")
     return 0
-
-
-def _open_log(config: Config) -> bool:
-    try:
-        logs.set_up(config.log)
-    except OSError as fault:
-        print(
-            f"graph-smtp-relay: the log file {config.log.path} cannot be opened: {fault.strerror}; "
-            "change `log` or the rights",
-            file=sys.stderr,
-        )
-        return False
-    return True

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RANKS = {
     0: "relay config credentials vault clock logs stats janitor identity clientcert service arguments spool idn"
-    " base64text tlslayer malloc loopback",
+    " base64text tlslayer malloc loopback signals",
     1: "configfile configchecks configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp"
     " message graph sandbox serviceunit sideprocess",
     2: "outcome health bounds listeners greenlets",
@@ -24,9 +24,10 @@ RANKS = {
     7: "app online sendtest setup migrate",
     8: "members",
     9: "supervisor",
-    10: "cli",
-    11: "bootstrap",
-    12: "__main__",
+    10: "serve",
+    11: "cli",
+    12: "bootstrap",
+    13: "__main__",
 }
 RANK_OF = {name: rank for rank, names in RANKS.items() for name in names.split()}
 # Files that make up one package although they lie in relay/ itself.

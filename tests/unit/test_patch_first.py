@@ -26,7 +26,7 @@ def note(event, arguments):
     if name == "gevent" and "before" not in seen:
         seen["before"] = sorted({"ssl", "socket", "threading", "select", "subprocess"} & set(sys.modules))
         seen["ours"] = sorted(m for m in sys.modules if m.startswith("relay"))
-    if name.startswith("relay.") and name not in ("relay.bootstrap", "relay.__main__"):
+    if name.startswith("relay.") and name not in ("relay.bootstrap", "relay.__main__", "relay.signals"):
         monkey = sys.modules.get("gevent.monkey")
         patched = monkey is not None and all(map(monkey.is_module_patched, ("socket", "ssl", "threading", "time")))
         seen.setdefault("unpatched", [])
@@ -63,7 +63,7 @@ def test_patch_first(way: str, tmp_path: Path) -> None:
     seen = json.loads(found.read_text(encoding="utf-8"))
     assert seen["at_start"] == [], "this interpreter's own start-up loads it: the test shows nothing"
     assert seen["before"] == []
-    assert set(seen["ours"]) <= {"relay", "relay.bootstrap", "relay.__main__"}
+    assert set(seen["ours"]) <= {"relay", "relay.bootstrap", "relay.__main__", "relay.signals"}
     assert seen["unpatched"] == []
     assert "relay.cli" in seen["loaded"]
 
