@@ -43,7 +43,7 @@ _THROTTLED_PLACES = 4
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One way to load a server. server: its name; peers: they get the same."""
+    """One way to load a server. server: its name; peers: they get the same; tls: the newest version of the client."""
 
     name: str
     server: str
@@ -53,12 +53,14 @@ class Cell:
     keep: bool = False
     pipeline: bool = True
     peers: bool = False
+    tls: str = "TLSv1_3"
 
 
 CELLS = (
     Cell("2k_new_json", "json", 2 * KIB, 10, peers=True),
     Cell("2k_new_mime", "mime", 2 * KIB, 10),
     Cell("2k_new_tls", "tls", 2 * KIB, 10),
+    Cell("2k_new_tls_12", "tls", 2 * KIB, 10, tls="TLSv1_2"),
     Cell("2k_kept_json", "json", 2 * KIB, 10, keep=True, peers=True),
     Cell("2k_kept_mime", "mime", 2 * KIB, 10, keep=True),
     Cell("2k_new_json_no_pipelining", "json", 2 * KIB, 10, pipeline=False),
@@ -191,7 +193,7 @@ class Bench:
             "spread_s": cell.upstream_ms / 1000,
             "keep": cell.keep,
             "pipeline": cell.pipeline,
-            "tls": cell.server == "tls" or server is self._servers.get("tls"),
+            "tls": cell.tls if cell.server == "tls" or server is self._servers.get("tls") else "",
             "ca_file": str(self._upstream.ca_file),
             "pids": {"server": server.process.pid}
             | {name: process.pid for name, process in self._upstream.processes.items()},
@@ -229,7 +231,7 @@ class Bench:
             cell = Cell("", "tls" if kind == "tls" else "json", 2 * KIB, 20)
             self._send(server, cell, messages=20)
             before = processes.memory_kib(server.process.pid)
-            idle = {"job": "idle", **server.target, "count": IDLE_CONNECTIONS, "tls": kind == "tls"}
+            idle = {"job": "idle", **server.target, "count": IDLE_CONNECTIONS, "tls": cell.tls if kind == "tls" else ""}
             self._load.run({**idle, "ca_file": str(self._upstream.ca_file)})
             each = (processes.memory_kib(server.process.pid) - before) / IDLE_CONNECTIONS
             self._load.run({"job": "close"})

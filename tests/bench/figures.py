@@ -34,10 +34,17 @@ FIGURES = (
     Figure("2k_kept_mime.cpu_ms", "2 KiB, MIME, kept connections: CPU", "ms", 0.50),
     Figure(
         "tls_ratio",
-        "the same over TLS, resumed: CPU",
+        "the same over TLS 1.3, resumed: CPU",
         "x plain",
         1.6,
         ratio_of=("2k_new_tls.cpu_ms", "2k_new_json.cpu_ms"),
+    ),
+    Figure(
+        "tls_12_ratio",
+        "the same over TLS 1.2, resumed: CPU",
+        "x plain",
+        1.6,
+        ratio_of=("2k_new_tls_12.cpu_ms", "2k_new_json.cpu_ms"),
     ),
     Figure(
         "workers_ratio",

@@ -149,9 +149,9 @@ class Send:
 
     size: octets of a message; users: how the mailboxes' names begin, see upstream.py, or with `@` one mailbox for all;
     spread_s: time over which the connections begin, so that they do not move in step; keep: all messages on one
-    connection, else each on a new one; pipeline: RFC 2920; tls: implicit, with the sessions taken up again; messages:
-    the end comes when that many have been answered, without it after seconds; pids: the processes whose CPU time is
-    wanted, with their children.
+    connection, else each on a new one; pipeline: RFC 2920; tls: implicit, of this version at most, with the sessions
+    taken up again; empty: none; messages: the end comes when that many have been answered, without it after seconds;
+    pids: the processes whose CPU time is wanted, with their children.
     """
 
     def __init__(self, job: Mapping[str, Any]) -> None:
@@ -163,7 +163,7 @@ class Send:
         self._pipeline: bool = job.get("pipeline", True)
         self._pids: dict[str, int] = job.get("pids", {})
         self._content = message(job["size"])
-        self._tls = _tls_context(job["ca_file"]) if job.get("tls") else None
+        self._tls = _tls_context(job["ca_file"], job["tls"]) if job.get("tls") else None
         self._sessions: list[ssl.SSLSession | None] = [None] * self._count
         self._latencies: list[tuple[float, float]] = []  # when it ended, and how long it took
         self._to_begin: int | None = job.get("messages")
@@ -308,8 +308,9 @@ def message(size: int) -> bytes:
     return head + base64_line * ((size - len(head) - len(end)) // len(base64_line)) + end
 
 
-def _tls_context(ca_file: str) -> ssl.SSLContext:
+def _tls_context(ca_file: str, newest: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file)
+    context.maximum_version = ssl.TLSVersion[newest]
     context.check_hostname = False
     return context
 
@@ -322,7 +323,7 @@ class Idle:
 
     def open(self, job: Mapping[str, Any]) -> None:
         """count of them, behind EHLO."""
-        context = _tls_context(job["ca_file"]) if job.get("tls") else None
+        context = _tls_context(job["ca_file"], job["tls"]) if job.get("tls") else None
         for _ in range(job["count"]):
             sock = socket.create_connection((job["host"], job["port"]), _PATIENCE_S)
             if context is not None:
