@@ -184,8 +184,7 @@ class Delivery:
             content = self._written(mail, "json", "too large for MIME in one request", account)
         is_large = len(content) > self._large.limit_bytes
         login = mail.identity.login
-        kept = not self._config.delete_sent_drafts if is_large else account.form == "mime"
-        copy = self._copy(mail, deadline) if kept or self._config.save_to_sent else None
+        copy = self._copy(mail, deadline) if self._leaves_copy("draft" if is_large else account.form) else None
         if copy is not None and self._has_gone(mail, copy, deadline):
             return Receipt("", 0, possible_duplicate=False, found=True)
         if is_large:
@@ -209,6 +208,12 @@ class Delivery:
             raise told from None
         self._large.lower_limit(len(content), mail.message_id)
         return receipt._replace(attempts=receipt.attempts + attempts)
+
+    def _leaves_copy(self, form: Form | Literal["draft"]) -> bool:
+        """Whether one stays in Sent Items. With save_to_sent off, JSON leaves none, nor a draft that asks for that."""
+        if self._config.save_to_sent:
+            return True
+        return form == "mime" or (form == "draft" and not self._config.delete_sent_drafts)
 
     def _copy(self, mail: _Mail, deadline: Deadline) -> SentCopy:
         """By what the copy in Sent Items is known."""
@@ -251,7 +256,7 @@ class Delivery:
                 f"the request of {size} octets is over single_request_limit ({self._large.limit_bytes}), and "
                 "what is signed or encrypted cannot be cut into a draft and attachments"
             )
-        keep_copy = self._config.save_to_sent or not self._config.delete_sent_drafts
+        keep_copy = self._leaves_copy("draft")
         copy = "" if self._config.save_to_sent else KEPT_COPY if keep_copy else "; Exchange is asked to keep no copy"
         self._written(mail, "json", f"too large for one request{copy}", account)  # for what JSON does not carry
         account.form = "draft"

@@ -54,7 +54,7 @@ class SideProcess:
                 self._used = True
                 channel = self._channel or self._start()
                 _tell(channel, work)
-                done, value = _hear(channel)
+                done, value, said = _hear(channel)
             except Exception as fault:  # whatever went wrong on the way there and back, the message is still here
                 self._end()
                 reason = f"the process for large mail ended or cannot be started ({fault}); a thread does its work"
@@ -63,6 +63,8 @@ class SideProcess:
                 self._end()
                 raise
             else:
+                for name, level, event, reason in said:
+                    logging.getLogger(name).log(level, event, extra={"reason": reason})
                 if done:
                     return cast(T, value)
                 try:
@@ -131,6 +133,8 @@ def serve(version: str) -> None:
     with suppress(OSError):  # not everybody may
         os.nice(_NICE)
     malloc.keep_some()
+    said = _Said()
+    logging.getLogger().addHandler(said)
     channel = socket.socket(fileno=_CHANNEL)
     channel.setblocking(True)  # gevent makes them without
     while True:
@@ -139,14 +143,31 @@ def serve(version: str) -> None:
         except (EOFError, OSError):  # a reset, where it was closed over an answer
             return
         try:
-            answer = (True, work())
+            answer = (True, work(), said.taken())
         except Exception as fault:  # raised where it was asked for
-            answer = (False, fault)
+            answer = (False, fault, said.taken())
         try:
             _tell(channel, answer)
         except OSError:  # nobody hears it any more, or a thread has to do it
             return
         del work, answer  # and with them their files
+
+
+class _Said(logging.Handler):
+    """What is to be logged: it goes along with the answer to where the log is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[tuple[str, int, str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep its logger, level, event and reason."""
+        self._records.append((record.name, record.levelno, record.getMessage(), getattr(record, "reason", "")))
+
+    def taken(self) -> list[tuple[str, int, str, str]]:
+        """All since the last time."""
+        records, self._records = self._records, []
+        return records
 
 
 def _tell(channel: socket.socket, thing: object) -> None:

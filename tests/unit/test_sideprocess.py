@@ -112,6 +112,21 @@ def test_raises_what_the_work_raises(side: SideProcess, here: Here) -> None:
     assert side.run(reading(broken))[1].attachments[0].name == "x.pdf"
 
 
+def test_what_it_logs_is_logged_here(side: SideProcess, here: Here, caplog: pytest.LogCaptureFixture) -> None:
+    side.run(reading(content(TEXT)))
+    [pid] = children()
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # as a full disk
+    octets = content(TEXT, pdf(b"x.pdf", FILE))
+    assert bytes(side.run(reading(octets))[1].attachments[0].content) == FILE
+    assert here.count == 0
+    said = {(one.name, one.levelname, one.getMessage(), one.__dict__["reason"]) for one in caplog.records}
+    reason = "a large message stays in memory: no temporary file (File too large); free space or set TMPDIR"
+    assert said == {("relay.spool", "WARNING", "spool_failed", reason)}
+    caplog.clear()
+    side.run(reading(content(TEXT)))
+    assert caplog.records == []
+
+
 def test_one_process_serves_many(side: SideProcess) -> None:
     side.run(reading(content(TEXT)))
     first = children()
