@@ -97,7 +97,7 @@ class Intake:
             limits.command_timeout_s,
             Deadline(self._clock, limits.connection_timeout_s),
             bare_lf=now.accounts.ends_lines_with_lf(client.address),
-            guard=Alarm(),
+            alarm=Alarm(),
             let_others_run=let_others_run,
         )
         return Session(line_io, client, now.submission, now.settings, implicit_tls=implicit_tls)

@@ -33,7 +33,7 @@ _NO_COMMANDS = (b"\x16", b"\x80")
 _TLS_HELLO = re.compile(rb"\x16\x03|\x80.\x01[\x00\x03]")
 
 
-class Guard(Protocol):
+class Alarm(Protocol):
     """Bounds what its connection waits for, by raising TimeoutError."""
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
@@ -96,12 +96,12 @@ class LineIO:
         lifetime: Deadline,
         *,
         bare_lf: bool = False,
-        guard: Guard | None = None,
+        alarm: Alarm | None = None,
         let_others_run: Callable[[], object] = lambda: None,
     ) -> None:
         """lifetime: the end of the connection; reads stop there, a reply that is due is still written.
 
-        bare_lf: a bare LF ends a line of the mail data too. guard: for the TLS handshake, where the socket's time-out
+        bare_lf: a bare LF ends a line of the mail data too. alarm: for the TLS handshake, where the socket's time-out
         counts for each read anew, and for all reads, where it costs less than that. let_others_run: for a client
         that sends faster than we read, and so never makes us wait.
         """
@@ -111,7 +111,7 @@ class LineIO:
         self._timeout_s = command_timeout_s
         self._lifetime = lifetime
         self._framing = BARE_LF if bare_lf else CR_LF
-        self._guard = guard
+        self._alarm = alarm
         self._let_others_run = let_others_run
         self._work = 0  # since the others had their turn
         self._bound_s: float | None = -1.0  # what the socket's time-out is; below zero: not known
@@ -247,7 +247,7 @@ class LineIO:
         patience_s = min(self._timeout_s, self._lifetime.remaining())
         layer = TlsLayer(context)
         try:
-            with self._guard.within(patience_s) if self._guard is not None else nullcontext():
+            with self._alarm.within(patience_s) if self._alarm is not None else nullcontext():
                 self._bound(patience_s)
                 self._buffer = layer.shake_hands(self._socket.recv, self._send)
                 if (
@@ -314,8 +314,8 @@ class LineIO:
 
     def close(self) -> None:
         """The end of the connection; over TLS with close_notify."""
-        if self._guard is not None:
-            self._guard.close()
+        if self._alarm is not None:
+            self._alarm.close()
         self._end_tls()
         with suppress(OSError):
             self._socket.close()
@@ -373,12 +373,12 @@ class LineIO:
             if wait_s <= 0:
                 raise TimedOut
             try:
-                if self._guard is None:
+                if self._alarm is None:
                     self._bound(wait_s)
                     octets = self._socket.recv(_PIECE)
                 else:
                     self._bound(None)
-                    with self._guard.within(wait_s):
+                    with self._alarm.within(wait_s):
                         octets = self._socket.recv(_PIECE)
             except TimeoutError:
                 raise TimedOut from None
