@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 from relay.clock import Clock, Deadline
 from relay.config import GraphConfig
 from relay.graph.body import Base64, Content
-from relay.graph.errors import GraphError, MailboxUnknown, Refused, SendAsDenied, TooLarge
+from relay.graph.errors import MailboxUnknown, Refused, SendAsDenied, TooLarge, UpstreamError
 from relay.graph.large import LargeMail
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.payload import send_mail_json
@@ -72,6 +72,20 @@ def _here(work: Callable[[], Any]) -> Any:
     return work()
 
 
+def _behind(earlier: UpstreamError, send: Callable[[], Receipt]) -> Receipt:
+    """What send gives or raises, with the tries and the doubt of those before it, which ended in the earlier fault."""
+    try:
+        receipt = send()
+    except UpstreamError as failure:
+        failure.attempts += earlier.attempts
+        failure.possible_duplicate |= earlier.possible_duplicate
+        raise
+    return receipt._replace(
+        attempts=receipt.attempts + earlier.attempts,
+        possible_duplicate=receipt.possible_duplicate or earlier.possible_duplicate,
+    )
+
+
 class Delivery:
     """Sends messages by the configuration."""
 
@@ -119,16 +133,7 @@ class Delivery:
             denied = fault
             if self._config.sender_rewrite != "on_denied" or canonical(mail.from_.addr) == canonical(mail.mailbox):
                 raise
-        try:
-            receipt = self._send(self._rewrite(mail, account), deadline, account)
-        except GraphError as failure:
-            failure.attempts += denied.attempts
-            failure.possible_duplicate |= denied.possible_duplicate
-            raise
-        return receipt._replace(
-            attempts=receipt.attempts + denied.attempts,
-            possible_duplicate=receipt.possible_duplicate or denied.possible_duplicate,
-        )
+        return _behind(denied, lambda: self._send(self._rewrite(mail, account), deadline, account))
 
     def _read(
         self, envelope: Envelope, content: Octets, identity: Identity, account: Account, earlier: Earlier | None
@@ -195,19 +200,15 @@ class Delivery:
         except TooLarge as refusal:
             if not mail.message.attachments or is_sealed(mail.message):  # a draft would be as large, or broken
                 raise
-            attempts = refusal.attempts
+            refused = refusal
         try:
-            receipt = self._send_large(mail, len(content), deadline, account)
-        except GraphError as failure:
-            failure.attempts += attempts
-            if not isinstance(failure, MailboxUnknown | Refused):
-                raise
-            # The first answer was neither, so this one is about drafts.
+            receipt = _behind(refused, lambda: self._send_large(mail, len(content), deadline, account))
+        except (MailboxUnknown, Refused) as failure:  # the first answer was neither, so this one is about drafts
             told = TooLarge(_NO_DRAFT, status=failure.status, code=failure.code, request_id=failure.request_id)
-            told.attempts = failure.attempts
+            told.attempts, told.possible_duplicate = failure.attempts, failure.possible_duplicate
             raise told from None
         self._large.lower_limit(len(content), mail.message_id)
-        return receipt._replace(attempts=receipt.attempts + attempts)
+        return receipt
 
     def _leaves_copy(self, form: Form | Literal["draft"]) -> bool:
         """Whether one stays in Sent Items. With save_to_sent off, JSON leaves none, nor a draft that asks for that."""

@@ -91,6 +91,9 @@ class Submission:
             reply = replies.DELIVERY_UNREACHABLE
             reason = "its client hung up and has sent it again; that one is on its way"
             self._log_line("deferred", attempt, reply, {"reason": reason})
+        except Exception:  # nothing was answered yet: the client keeps its message and tries again
+            log.exception("submission_fault", extra={"message_id": envelope.message_id, "session": client.session})
+            self._log_line("deferred", attempt, reply, {"reason": "a fault of the relay; see submission_fault"})
         except BaseException:  # its greenlet is ended from outside: shutdown_timeout is over, and 421 was said already
             in_doubt = "graph" in deadline.spent
             reason = "cut off at the stop; the client was told to send it again"
@@ -118,18 +121,13 @@ class Submission:
             )
 
     def _deliver(self, attempt: _Attempt, content: Octets) -> Reply:
-        envelope, client = attempt.envelope, attempt.client
+        envelope = attempt.envelope
         try:
             receipt = self._delivery.deliver(
                 envelope, content, attempt.identity, attempt.deadline, attempt.account, earlier=attempt.earlier
             )
         except (UpstreamError, ContentError) as fault:
             return self._not_delivered(attempt, fault)
-        except Exception:  # nothing was answered yet: the client keeps its message and tries again
-            log.exception("submission_fault", extra={"message_id": envelope.message_id, "session": client.session})
-            reply = replies.DELIVERY_INTERNAL_FAULT
-            self._log_line("deferred", attempt, reply, {"reason": "a fault of the relay; see submission_fault"})
-            return reply
         reply = replies.queued(envelope.message_id)
         facts = {
             "attempts": receipt.attempts,

@@ -12,7 +12,16 @@ import pytest
 from relay.clock import Deadline
 from relay.config import GraphConfig
 from relay.delivery import Account, Delivery
-from relay.graph.errors import GraphError, MailboxUnknown, Refused, SendAsDenied, ServerBusy, TooLarge
+from relay.graph.errors import (
+    GraphError,
+    MailboxUnknown,
+    Refused,
+    SendAsDenied,
+    ServerBusy,
+    TokenUnavailable,
+    TooLarge,
+    UpstreamError,
+)
 from relay.graph.mail import Receipt
 from relay.identity import Identity
 from relay.message.model import MessageError, SenderNotAllowed
@@ -171,6 +180,34 @@ def test_what_sendmail_finds_too_large_stays_so_where_no_draft_can_be_made(
     assert type(caught.value) is told
     assert caught.value.status == failure.status, "the log names the last answer"
     assert not scene.lowered
+
+
+def test_what_went_before_a_token_that_was_refused_is_not_forgotten() -> None:
+    """Behind a sender that was denied, and behind a size: the log counts all tries, and doubt stays."""
+
+    class Mailbox(DenyingMailer):
+        limit_bytes = 4_000_000
+
+        def __init__(self, first: GraphError) -> None:
+            super().__init__()
+            first.attempts, first.possible_duplicate = 2, True
+            self._faults: list[UpstreamError] = [first, TokenUnavailable("Entra ID is out of reach")]
+
+        def send(self, mailbox: str, *_: object, **__: object) -> Receipt:
+            raise self._faults.pop(0)
+
+    content = b"From: erp@example.com\r\nContent-Type: a/b; name=c\r\n\r\nx"
+    for first in (SendAsDenied(status=403), TooLarge(status=413)):
+        scene, clock = Mailbox(first), FakeClock()
+        with pytest.raises(TokenUnavailable) as caught:
+            Delivery(scene, scene, GraphConfig(sender_rewrite="on_denied"), clock).deliver(  # type: ignore[arg-type]
+                Envelope("M1", MAILBOX, ("a@example.com",)),
+                content,
+                Identity(MAILBOX, MAILBOX, LOGIN),
+                Deadline(clock, 60),
+                Account(),
+            )
+        assert (caught.value.attempts, caught.value.possible_duplicate) == (2, True), first
 
 
 # Who it is from, and whose mailbox sends

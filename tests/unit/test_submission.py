@@ -227,6 +227,19 @@ def test_a_bug_has_its_trace() -> None:
     assert event(facts, "submission_fault")["exc_info"]
 
 
+def test_a_bug_before_the_delivery_is_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+
+    def begin(*_: object) -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(Resends, "begin", begin)
+    reply, facts = scene.submit()
+    assert (reply, event(facts, "deferred")["reply"]) == ("451 4.3.0", "451 4.3.0")
+    assert event(facts, "submission_fault")["exc_info"]
+    assert not scene.mailer.sent
+
+
 def test_a_possible_duplicate_is_said() -> None:
     scene = Scene()
     scene.mailer.receipt = Receipt("graph-1", 2, True)
