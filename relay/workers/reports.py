@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 import socket
@@ -28,11 +29,16 @@ class Reports:
         self._written_to.settimeout(_SEND_PATIENCE_S)
 
     def send(self, worker: int, tally: Tally) -> bool:
-        """False where nobody reads at the moment."""
+        """False where nobody reads at the moment.
+
+        What no datagram holds is dropped with an error: else the next reports would wait behind it for ever.
+        """
         try:
             self._written_to.send(pickle.dumps((worker, tally)))
-        except OSError:
-            return False
+        except OSError as fault:
+            if fault.errno != errno.EMSGSIZE:
+                return False
+            log.exception("worker_fault", extra={"task": "report", "reason": "too long; its figures are lost"})
         return True
 
     def read(self, absorb: Callable[[int, Tally], None]) -> None:

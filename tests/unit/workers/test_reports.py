@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable
+
+import pytest
 
 from relay.clock import Clock
 from relay.stats import Stats, Tally
@@ -38,6 +41,31 @@ def test_what_is_refused_goes_with_the_next() -> None:
     desk.takes = True
     reporter.report()
     assert desk.heard == {"first": 1, "second": 1}
+
+
+def test_one_that_no_datagram_holds_is_not_in_the_way_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of users are the clients' choice, and may be long."""
+    read_from, written_to = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monkeypatch.setattr(socket, "socketpair", lambda *_: (read_from, written_to))
+    heard: list[int] = []
+
+    class Heard(BaseException):
+        """Ends the reading, which would go on for ever."""
+
+    def absorb(worker: int, tally: Tally) -> None:
+        heard.append(tally.events["next"])
+        raise Heard
+
+    with read_from, written_to:
+        reports, stats = Reports(), Stats(Clock())
+        reporter = Reporter(reports, 1, stats)
+        stats.problem("auth_failed", {"user": "u" * 8_000_000})
+        reporter.report()
+        stats.event("next")
+        reporter.report()
+        with pytest.raises(Heard):
+            reports.read(absorb)
+    assert heard == [1]
 
 
 def test_the_last_report_comes_while_another_one_waits() -> None:
