@@ -53,6 +53,8 @@ def write_new(path: Path, text: str, option: str = "--config") -> None:
     """A new file with mode 0600, from the first octet on. Raises SetupFailed, also where there is one already."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
     except FileExistsError:
         raise SetupFailed(f"{path}: is there already; remove it, or name another file with {option}") from None
     except FileNotFoundError:
@@ -61,5 +63,3 @@ def write_new(path: Path, text: str, option: str = "--config") -> None:
         ) from None
     except OSError as fault:
         raise SetupFailed(f"{path}: cannot be written: {fault.strerror}") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
