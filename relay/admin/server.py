@@ -11,8 +11,6 @@ from typing import Any
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
-from relay.config import ListenAddress
-
 _PATIENCE_S = 30.0  # for a client's next octets
 _CONNECTIONS = 64
 
@@ -22,10 +20,6 @@ class AdminServer(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def __init__(self, sock: socket.socket, application: Callable[..., Any]) -> None:
         super().__init__(sock, application, spawn=Pool(_CONNECTIONS), log=None, error_log=None)
-
-    def where(self) -> str:
-        """HOST:PORT, with the port that the system chose."""
-        return str(ListenAddress(*self.address[:2]))
 
     def wrap_socket_and_handle(self, client_socket: socket.socket, address: tuple[str, int]) -> None:
         """One connection. One that is cut or too slow is an ordinary ending."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The admin side as one WSGI function: /, /state.json, /metrics, /healthz, /readyz, and the sandbox's mails.
 
-Reads stats.py and the callables it is given; changes nothing. Knows no gevent: app.py puts it on a port.
+Reads stats.py and the callables it is given; changes nothing. Knows no gevent: server.py puts it on a port.
 """
 
 from __future__ import annotations

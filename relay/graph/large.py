@@ -130,9 +130,7 @@ class LargeMail:
         elif self._denied.get(mailbox.casefold(), 0.0) > self._clock.monotonic():
             fault = _DENIED
         if fault:
-            failure = TooLarge(fault)
-            failure.attempts = 0
-            raise failure
+            raise TooLarge(fault)
 
     def _build(self, draft: Draft, content: Content, attachments: tuple[Attachment, ...], errand: Errand) -> None:
         try:

@@ -64,7 +64,6 @@ class MailParameters(NamedTuple):
     """Parameters of MAIL that mean something to us. ignored: names of the others, for the debug log."""
 
     size: int | None = None
-    body: str = "7BIT"
     utf8: bool = False
     ignored: tuple[str, ...] = ()
 
@@ -171,17 +170,14 @@ def _parameters(rest: str) -> dict[str, str | None]:
 
 def _mail_parameters(given: Mapping[str, str | None]) -> MailParameters:
     size: int | None = None
-    body = "7BIT"
     if "SIZE" in given:  # RFC 1870 §4
         value = given["SIZE"] or ""
         if not _SIZE.fullmatch(value):
             raise Reject(replies.SYNTAX)
         size = int(value)
-    if "BODY" in given:  # RFC 6152 §2
-        body = (given["BODY"] or "").upper()
-        if body not in ("7BIT", "8BITMIME"):
-            raise Reject(replies.SYNTAX)
+    if "BODY" in given and (given["BODY"] or "").upper() not in ("7BIT", "8BITMIME"):  # RFC 6152 §2
+        raise Reject(replies.SYNTAX)
     if given.get("SMTPUTF8") is not None:  # RFC 6531 §3.4: it takes no value
         raise Reject(replies.SYNTAX)
     ignored = tuple(name for name in given if name not in _OURS)
-    return MailParameters(size, body, "SMTPUTF8" in given, ignored)
+    return MailParameters(size, "SMTPUTF8" in given, ignored)

@@ -23,7 +23,7 @@ class Reply:
     octets: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        enhanced = f"{self.code // 100}.{self.detail} " if self.detail else ""
+        enhanced = f"{self.enhanced} " if self.detail else ""
         last = len(self.lines) - 1
         rows = [
             f"{self.code}{' ' if number == last else '-'}{enhanced}{line}\r\n" for number, line in enumerate(self.lines)

@@ -121,15 +121,6 @@ class SmtpServer:
             server.start()
             self._servers.append(server)
 
-    @property
-    def connections(self) -> int:
-        """How many sessions there are now."""
-        return len(self._sessions)
-
-    def addresses(self) -> list[str]:
-        """HOST:PORT of each listener, with the port that the system chose."""
-        return [str(ListenAddress(*server.socket.getsockname()[:2])) for server in self._servers]
-
     def drain(self, timeout_s: float) -> None:
         """Stop accepting, tell idle sessions 421 4.3.2, let the others finish; what is left is closed and named."""
         patience = Deadline(Clock(), timeout_s)

@@ -94,7 +94,7 @@ def test_line_limit(line: bytes, limit: int) -> None:
         ("FROM:< a@b.c >", "a@b.c", MailParameters()),
         ("FROM:<@x,@y:a@b.c>", "a@b.c", MailParameters()),
         ('FROM:<"a > \\" b"@c>', '"a > \\" b"@c', MailParameters()),
-        ("FROM:<a@b.c> size=07 Body=8BitMime", "a@b.c", MailParameters(7, "8BITMIME")),
+        ("FROM:<a@b.c> size=07 Body=8BitMime", "a@b.c", MailParameters(7)),
         ("FROM:<a@b.c> RET=FULL AUTH=<> X", "a@b.c", MailParameters(ignored=("RET", "AUTH", "X"))),
         ("FROM:<a@b.c>  SIZE=1  ", "a@b.c", MailParameters(1)),
     ],

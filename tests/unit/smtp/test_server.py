@@ -61,7 +61,7 @@ class Running:
         listener = listen(LOOPBACK, "listen_addr")
         listener.setblocking(False)  # as a socket of gevent's is, which it would be in the patched program
         self.server.start([listener])
-        (self.address,) = self.server.addresses()
+        self.address = "{}:{}".format(*listener.getsockname())
 
     def _admits(self, admits: bool) -> bool:
         self.asked.set()
