@@ -121,10 +121,16 @@ class OnlineCheck:
 
     def _reach(self, service: str, session: requests.Session, url: str) -> Iterator[Step]:
         proxy = str(session.proxies.get("https") or "")
-        target = proxy if "//" in proxy else url
-        parts = urlsplit(target)
-        host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
         what = f"{service}'s proxy" if proxy else service
+        target = proxy if "//" in proxy else f"http://{proxy}"  # in the environment, the scheme may be left out
+        try:
+            parts = urlsplit(target if proxy else url)
+            host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+        except ValueError:  # what the environment says was not looked at before
+            self._down.add(service)
+            yield Step(what, "failed", "no address", "HTTPS_PROXY of the environment must be http://HOST:PORT")
+            yield _not_tried(f"TLS to {service}", what)
+            return
         dns = _resolve(what, host)
         yield dns
         if dns.outcome == "ok" and proxy:

@@ -30,10 +30,12 @@ def config_file(tmp_path: Path) -> Path:
     return tmp_path / "config.yaml"
 
 
-def check(config_file: Path, config: dict[str, Any], *arguments: str | Path) -> tuple[int, dict[str, dict[str, str]]]:
+def check(
+    config_file: Path, config: dict[str, Any], *arguments: str | Path, env: dict[str, str] | None = None
+) -> tuple[int, dict[str, dict[str, str]]]:
     """Exit code, and the steps by name."""
     config_file.write_text(yaml.safe_dump(config))
-    ended = run_once("check", "--json", "--config", config_file, *arguments)
+    ended = run_once("check", "--json", "--config", config_file, *arguments, env=env)
     assert ended.stderr == ""
     for secret in (CLIENT_SECRET, "eyJ"):
         assert secret not in ended.stdout
@@ -129,6 +131,21 @@ def test_a_proxy_that_is_not_there(config_file: Path, upstream: Upstream) -> Non
     assert (code, failed(steps)) == (1, ["proxy"])
     assert "https_proxy" in steps["proxy"]["advice"]
     assert "Pr0xyPass" not in str(steps)
+
+
+@pytest.mark.parametrize("proxy", ["http://user:Pr0xyPass@127.0.0.1:abc", "http://[::1"])
+def test_a_proxy_of_the_environment_that_is_no_address(config_file: Path, upstream: Upstream, proxy: str) -> None:
+    code, steps = check(config_file, config_for(upstream, **FALLBACK), env={"HTTPS_PROXY": proxy})
+    assert (code, failed(steps)) == (1, ["Entra ID's proxy", "Graph's proxy"])
+    assert "HTTPS_PROXY" in steps["Graph's proxy"]["advice"]
+    assert "Pr0xyPass" not in str(steps)
+
+
+def test_a_proxy_of_the_environment_without_its_scheme(config_file: Path, upstream: Upstream) -> None:
+    config = config_for(upstream, **FALLBACK)
+    code, steps = check(config_file, config, env={"HTTPS_PROXY": "user:Pr0xyPass@127.0.0.1:1"})
+    assert (code, failed(steps)) == (1, ["proxy"])
+    assert steps["proxy"]["text"] == "127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
