@@ -60,6 +60,7 @@ class Intake:
     def take(self, new: Generation) -> None:
         """From now on new sessions get this; those that run end with what they began with."""
         old, self._now = self._now, new
+        new.large.take_over(old.large)
         self._bounds.take(new.config)
         old.upstream.close()
 

@@ -108,6 +108,10 @@ class LargeMail:
                 return  # the others' turn comes next time: Graph may be short of room now
             log.info("draft_cleaned_up", extra={"message_id": errand.message_id, "mailbox": errand.mailbox})
 
+    def take_over(self, earlier: LargeMail) -> None:
+        """What one of an earlier configuration has left, and leaves while its last messages go, is for us to delete."""
+        self._left = earlier._left
+
     def purge(self) -> None:
         """Forget the mailboxes that may be asked for again."""
         now = self._clock.monotonic()

@@ -448,6 +448,18 @@ def test_a_draft_that_cannot_be_deleted_is_tried_again_for_an_hour() -> None:
     assert scene.session.kinds().count("deleteDraft") == 17, "not for ever"
 
 
+def test_what_was_left_before_a_reload_is_deleted_behind_it() -> None:
+    old, new = Scene(), Scene()
+    old.session.fault(kind="send", status=403, code="ErrorSendAsDenied", count=2)
+    old.session.fault(kind="deleteDraft", status=503, count=6)
+    old.failing()
+    new.large.take_over(old.large)
+    old.failing()  # a session that had begun before
+    assert old.left() == 2
+    new.large.delete_left()
+    assert old.left() == 0
+
+
 def test_what_was_sent_after_all_is_not_deleted_later() -> None:
     scene = Scene()
     scene.session.fault(kind="send", hang=True, accept=True)
