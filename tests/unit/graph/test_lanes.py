@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from relay.workers.lanes import SharedLanes
 from relay.workers.memory import NOTHING, Locks
 from relay.workers.post import Inboxes
 from tests.support.clock import FakeClock
+from tests.support.dialog import all_records, check_records
 
 A, B = "a@example.com", "b@example.com"
 PATIENCE_S = 40.0
@@ -169,13 +171,21 @@ def test_no_rest_is_for_ever() -> None:
     assert scene.places() == 4
 
 
+def lowered(records: list[logging.LogRecord]) -> list[tuple[str | None, int]]:
+    """What the log says of it: the mailbox, None for all of them, and its places."""
+    check_records(records)
+    told = [record.__dict__ for record in records if record.getMessage() == "concurrency_lowered"]
+    return [(line.get("mailbox"), line["concurrency"]) for line in told]
+
+
 def test_concurrency_is_lowered_and_climbs_back() -> None:
     scene = Scene(8)
-    with ExitStack() as stack:
+    with ExitStack() as stack, all_records() as records:
         for _ in range(5):
             stack.enter_context(scene.lanes.turn(A, scene.deadline()))
         scene.clock.advance(1)
         scene.fail(Throttled(status=429, code="ApplicationThrottled"))
+    assert lowered(records) == [(A, 3)]
     assert scene.places() == 3
     assert scene.places(B) == 8
     scene.clock.advance(RECOVER_S)
@@ -204,7 +214,7 @@ def test_other_failures_say_nothing_of_concurrency() -> None:
 
 def test_several_mailboxes_lower_the_whole() -> None:
     scene = Scene(100)
-    with ExitStack() as stack:
+    with ExitStack() as stack, all_records() as records:
         for _ in range(10):
             stack.enter_context(scene.lanes.turn("c@example.com", scene.deadline()))
         scene.clock.advance(1)
@@ -213,6 +223,7 @@ def test_several_mailboxes_lower_the_whole() -> None:
         scene.clock.advance(1)
         scene.fail(Throttled(code="ApplicationThrottled"), B)
         assert scene.places("d@example.com") == 0
+    assert lowered(records) == [(A, 1), (B, 1), (None, 5)]
     assert scene.places("d@example.com") == 5
 
 
