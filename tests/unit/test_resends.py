@@ -65,6 +65,20 @@ def test_the_same_octets_on_purpose() -> None:
     assert scene.begin()[1] == ""
 
 
+def test_nothing_is_kept_of_what_its_client_has_heard_of() -> None:
+    scene = Scene()
+    for number in range(100):
+        message_id, _ = scene.begin(b"%d" % number)
+        scene.end(message_id, heard=True)
+        lost = scene.lost(b"%d" % number)
+        resend, repeats = scene.begin(b"%d" % number)
+        assert repeats == lost
+        scene.end(resend, heard=True)
+    assert not scene.resends._alike
+    assert not scene.resends._at_hand
+    assert not scene.resends._lost
+
+
 def test_once_answered_the_matter_is_over() -> None:
     scene = Scene()
     scene.lost()

@@ -140,6 +140,17 @@ def test_answers(session: requests.Session, answer: bytes, status: int, body: by
         session.close()
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 10\r\n\r\n%s", b"Transfer-Encoding: chunked\r\n\r\na\r\n%s\r\n0\r\n\r\n"]
+)
+def test_the_charset_of_an_answer_is_not_guessed(session: requests.Session, framing: bytes) -> None:
+    """msal reads its text; a short one in UTF-8 can be taken for many things."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    with server(answers(head + framing % '{"a":"é"}'.encode().ljust(10))) as url:
+        response = ask(url, session)
+        assert response.encoding == "utf-8"
+
+
 def test_an_answer_that_ends_with_the_connection(session: requests.Session) -> None:
     def serve(sock: socket.socket, number: int) -> None:
         read_request(sock)
