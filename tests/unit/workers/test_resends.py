@@ -159,6 +159,16 @@ def test_too_long_on_its_way(scene: Scene) -> None:
     assert begin(here, "THIRD") in ("FIRST", ""), "given back, unless it was settled before"
 
 
+def test_the_other_worker_is_there_and_says_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs: whether its message goes nobody knows, and a second delivery would be one too many."""
+    monkeypatch.setattr("relay.workers.resends._ANSWER_S", 0.1)
+    here = scene.resends(HERE)
+    unread = Elsewhere(scene.table, THERE, Clock(), Post(scene.inboxes, THERE), scene.inboxes)
+    assert Resends(Clock(), elsewhere=unread).begin("FIRST", PARTS, lambda: True, Deadline(Clock(), LONG_S)) is None
+    with pytest.raises(StillOnItsWay):
+        begin(here, patience_s=0.1)
+
+
 def test_the_other_worker_dies(scene: Scene) -> None:
     """What became of its message nobody knows: this one is delivered."""
     here = scene.resends(HERE)
