@@ -348,3 +348,29 @@ def wait_until_gone(line_io: LineIO) -> None:
     end = time.monotonic() + 20
     while not line_io.is_gone():
         assert time.monotonic() < end
+
+
+def test_what_a_client_still_sends_does_not_cost_it_our_last_reply() -> None:
+    """Closed over unread input, a connection is reset, and what was on its way to the client is gone."""
+    clock = FakeClock()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        io = LineIO(ours, clock, 60, Deadline(clock, 300))
+        theirs.sendall(b"x" * 100_000)
+        theirs.shutdown(socket.SHUT_WR)
+        io.write(b"421 4.4.2 Timeout, closing\r\n")
+        io.flush()
+        io.linger(0.9)  # by a clock that stands still: until the client's end
+        io.close()
+        assert theirs.recv(100) == b"421 4.4.2 Timeout, closing\r\n"
+        assert theirs.recv(100) == b""
+
+
+def test_nobody_is_waited_for_longer_than_that() -> None:
+    clock = FakeClock()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        io = LineIO(ours, clock, 60, Deadline(clock, 300))
+        io.linger(0)
+        assert theirs.recv(100) == b"", "our side has ended, theirs has not"
+        io.close()
