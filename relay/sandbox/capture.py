@@ -246,14 +246,19 @@ def _mime_body(mime: bytes) -> tuple[str, str]:
     """(kind, text) of the first text part that is no attachment."""
     for part in message_from_bytes(mime).walk():
         if part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment":
-            octets = part.get_payload(decode=True)
-            charset = part.get_content_charset("utf-8")
-            try:
-                text = octets.decode(charset, "replace") if isinstance(octets, bytes) else ""
-            except LookupError:
-                text = octets.decode("utf-8", "replace") if isinstance(octets, bytes) else ""
-            return part.get_content_type(), text
+            return part.get_content_type(), part_text(part)
     return "none", ""
+
+
+def part_text(part: MimeMessage) -> str:
+    """The text of a part that holds no parts, in the charset that it names where there is such a one."""
+    octets = part.get_payload(decode=True)
+    if not isinstance(octets, bytes):
+        return ""
+    try:
+        return octets.decode(part.get_content_charset("utf-8"), "replace")
+    except (LookupError, ValueError):  # ValueError: a codec of Python's that is no charset, such as idna
+        return octets.decode("utf-8", "replace")
 
 
 def mime_attachments(mime: bytes) -> Iterator[tuple[str, str, int]]:

@@ -253,6 +253,7 @@ class Entra:
     def _issue(self, user: str, user_id: str) -> str:
         """A new access token: looks like a JWT and is as long as one, but means only what the table says."""
         now = int(self._clock.now().timestamp())
+        permissions = sorted(self._settings.permissions)
         claims = {
             "aud": "00000003-0000-0000-c000-000000000000",
             "iss": f"https://sts.windows.net/{self._tenant_guid}/",
@@ -261,7 +262,7 @@ class Entra:
             "appid": self._settings.client_id,
             "tid": self._tenant_guid,
             "oid": user_id,
-            ("scp" if user else "roles"): " ".join(sorted(self._settings.permissions)),
+            **({"scp": " ".join(permissions)} if user else {"roles": permissions}),  # one string, or a list
         }
         signature = base64.urlsafe_b64encode(secrets.token_bytes(256)).rstrip(b"=").decode("ascii")
         value = f"{_JWT_HEADER}.{encode_part(claims)}.{signature}"

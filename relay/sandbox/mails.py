@@ -6,11 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from email import message_from_bytes
-from email.message import Message as MimeMessage
 from functools import partial
 from typing import Any
 
-from relay.sandbox.capture import Captured, json_attachments, mime_attachments
+from relay.sandbox.capture import Captured, json_attachments, mime_attachments, part_text
 
 MOST_MAILS = 50
 
@@ -61,15 +60,5 @@ def _mime_bodies(mime: bytes) -> tuple[str, str]:
     for part in message_from_bytes(mime).walk():
         kind = part.get_content_type()
         if kind in found and not found[kind] and part.get_content_disposition() != "attachment":
-            found[kind] = _decoded(part)
+            found[kind] = part_text(part)
     return found["text/plain"], found["text/html"]
-
-
-def _decoded(part: MimeMessage) -> str:
-    octets = part.get_payload(decode=True)
-    if not isinstance(octets, bytes):
-        return ""
-    try:
-        return octets.decode(part.get_content_charset("utf-8"), "replace")
-    except LookupError:
-        return octets.decode("utf-8", "replace")

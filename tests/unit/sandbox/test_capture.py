@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from relay.sandbox.capture import as_json, header_text, printable, save, summary
+from relay.sandbox.mails import mails
 from tests.unit.sandbox.tenant import USER, Tenant, payload, recipient
 
 
@@ -62,6 +63,15 @@ def test_summary_of_mime_without_text_and_with_an_unknown_charset(tenant: Tenant
         tenant.post(base64.b64encode(b"To: a@example.com\r\n" + head + b"\r\nabc"), content_type="text/plain")
     assert "Body:    none" in summary(tenant.captured[0])
     assert "  | abc" in summary(tenant.captured[1])
+
+
+@pytest.mark.parametrize("charset", ["idna", "punycode", "undefined", "a\0b", "rot13"])
+def test_a_charset_that_is_none_is_no_fault_of_the_sandbox(tenant: Tenant, charset: str) -> None:
+    """Python knows codecs of such names, and they fail in ways of their own."""
+    head = f'To: a@example.com\r\nContent-Type: text/plain; charset="{charset}"\r\n\r\n'
+    tenant.post(base64.b64encode(head.encode() + b"abc \xff"), content_type="text/plain")
+    assert "  | abc \ufffd" in summary(tenant.captured[0])
+    assert mails(1, tenant.captured)[0]["text"] == "abc \ufffd"
 
 
 def test_nothing_can_steer_the_terminal(tenant: Tenant) -> None:
