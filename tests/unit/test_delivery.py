@@ -27,6 +27,7 @@ from relay.identity import Identity
 from relay.message.model import MessageError, SenderNotAllowed
 from relay.sandbox.capture import Captured
 from relay.smtp.envelope import Envelope
+from relay.spool import spooled
 from tests.support.clock import FakeClock
 from tests.support.graph_api import LOGIN, MAILBOX, deliver, no_large_mail
 
@@ -378,6 +379,26 @@ def test_many_attachments_are_written_in_a_thread() -> None:
             )
         counts.append(threads.count)
     assert counts == [0, 1]
+
+
+@pytest.mark.parametrize(("octets", "thread", "process"), [(1000, 0, 0), (300_000, 1, 0), (1_100_000, 0, 1)])
+def test_where_a_message_is_read(octets: int, thread: int, process: int) -> None:
+    """What lies in a file is read by another process, and its attachment goes out as it is read."""
+    clock, config, threads, processes = FakeClock(), GraphConfig(), Aside(), Aside()
+    delivery = Delivery(TakingMailer(), no_large_mail(config, clock), config, clock, threads, processes)  # type: ignore[arg-type]
+    delivery.deliver(
+        Envelope("M1", MAILBOX, ("a@example.com",)),
+        spooled(b"Content-Type: image/gif; name=x\r\n\r\n" + b"x" * octets),
+        Identity("scanner", MAILBOX, LOGIN),
+        Deadline(clock, 60),
+        Account(),
+    )
+    assert (threads.count, processes.count) == (thread, process)
+
+
+class TakingMailer:
+    def send(self, *_: object, copy: object) -> Receipt:
+        return Receipt("graph-1", 1, False)
 
 
 class Aside:
