@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from contextlib import nullcontext
 from email.message import Message
 from types import SimpleNamespace
@@ -325,6 +327,30 @@ def test_plain_http_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("all_proxy", "http://environment:3128")
     assert dict(http_session("https://graph.example", 1, "", "").proxies) == {"https": "http://environment:3128"}
     assert not http_session("http://127.0.0.1:1", 1, "http://proxy:3128", "").proxies
+
+
+def test_a_prepared_request_goes_through_the_proxy_too() -> None:
+    """As GraphClient sends its own: Session.request() would have named the proxy for it."""
+    asked: list[bytes] = []
+
+    def refuse() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            asked.append(sock.recv(4096))
+            sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        request = requests.Request("GET", "https://graph.invalid/").prepare()
+        session = http_session("https://graph.invalid", 1, proxy, "")
+        with pytest.raises(requests.exceptions.ProxyError):
+            session.send(request, timeout=(60, 60), stream=True, allow_redirects=False)
+        session.close()
+        thread.join()
+    assert asked[0].startswith(b"CONNECT graph.invalid:443 ")
 
 
 class Answers(requests.adapters.BaseAdapter):
