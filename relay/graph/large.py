@@ -15,6 +15,7 @@ from collections.abc import Callable
 from relay.clock import Clock, Deadline
 from relay.graph.body import Content
 from relay.graph.client import GraphClient
+from relay.graph.denials import Denials
 from relay.graph.draft import Draft
 from relay.graph.errors import AccessDenied, TooLarge, UpstreamError
 from relay.graph.lanes import Lanes
@@ -28,7 +29,6 @@ from relay.message.model import Address, Attachment, Message, Recipients
 
 log = logging.getLogger(__name__)
 
-DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
 LEFT_FOR_S = 3600.0  # a draft that could not be deleted is tried again for as long
 _MOST_LEFT = 1000  # of them; the oldest is forgotten first
 _LEAST_LIMIT_BYTES = 65_536
@@ -57,7 +57,7 @@ class LargeMail:
         self._client = client
         self._tries = Tries(tokens, policy, clock, draw, lanes)
         self._clock = clock
-        self._denied: dict[str, float] = {}  # mailbox → until when it is not asked for
+        self._denied = Denials(clock)  # drafts
         self._left: deque[tuple[Draft, Errand, float]] = deque(maxlen=_MOST_LEFT)  # until when it is tried
 
     def send(
@@ -113,9 +113,8 @@ class LargeMail:
         self._left = earlier._left
 
     def purge(self) -> None:
-        """Forget the mailboxes that may be asked for again."""
-        now = self._clock.monotonic()
-        self._denied = {mailbox: until for mailbox, until in self._denied.items() if until > now}
+        """Forget the mailboxes that may be asked for again; the janitor's task."""
+        self._denied.purge()
 
     def _leave_nothing(self, draft: Draft, errand: Errand) -> None:
         try:
@@ -131,7 +130,7 @@ class LargeMail:
         fault = ""
         if len(content) > self._configured_bytes:
             fault = "the text alone, without attachments, is over single_request_limit"
-        elif self._denied.get(mailbox.casefold(), 0.0) > self._clock.monotonic():
+        elif mailbox in self._denied:
             fault = _DENIED
         if fault:
             raise TooLarge(fault)
@@ -142,18 +141,8 @@ class LargeMail:
             for attachment in attachments:
                 draft.attach(attachment)
         except AccessDenied as denied:
-            self._denied[errand.mailbox.casefold()] = self._clock.monotonic() + DENIED_FOR_S
-            log.error(
-                "large_mail_denied",
-                extra={
-                    "message_id": errand.message_id,
-                    "mailbox": errand.mailbox,
-                    "status": denied.status or None,
-                    "graph_code": denied.code or None,
-                    "graph_request_id": denied.request_id or None,
-                    "reason": _DENIED,
-                },
-            )
+            self._denied.add(errand.mailbox)
+            log.error("large_mail_denied", extra={**errand.facts(denied), "reason": _DENIED})
             refusal = TooLarge(_DENIED, status=denied.status, code=denied.code, request_id=denied.request_id)
             refusal.attempts = denied.attempts
             raise refusal from None

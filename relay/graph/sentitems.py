@@ -16,12 +16,12 @@ from typing import Any
 from relay.clock import Clock
 from relay.credentials import Secret
 from relay.graph.client import Bearer, GraphClient
+from relay.graph.denials import Denials
 from relay.graph.errors import AccessDenied, GraphError, NotAuthorized, StepUnclear
 from relay.graph.tries import Errand
 
 log = logging.getLogger(__name__)
 
-DENIED_FOR_S = 600.0  # a mailbox without the permission is not asked for again sooner
 _SKEW = timedelta(minutes=2)  # between Microsoft's clock and ours
 _RECIPIENTS = ("toRecipients", "ccRecipients", "bccRecipients")
 _LONGEST_ID = 500  # characters; it has to fit into a URL
@@ -60,15 +60,11 @@ class SentItems:
 
     def __init__(self, client: GraphClient, clock: Clock) -> None:
         self._client = client
-        self._clock = clock
-        self._denied: dict[str, float] = {}  # mailbox → until when it is not asked for
+        self._denied = Denials(clock)
 
     def may_look(self, mailbox: str, copy: SentCopy) -> bool:
         """Whether there is any use in asking."""
-        return (
-            0 < len(copy.internet_message_id) <= _LONGEST_ID
-            and self._denied.get(mailbox.casefold(), 0.0) <= self._clock.monotonic()
-        )
+        return 0 < len(copy.internet_message_id) <= _LONGEST_ID and mailbox not in self._denied
 
     def holds(self, errand: Errand, copy: SentCopy, token: Secret) -> bool:
         """Whether the copy is there; False too where Graph will not tell. Raises GraphError for what may pass."""
@@ -95,28 +91,17 @@ class SentItems:
 
     def purge(self) -> None:
         """Forget the mailboxes that may be asked for again; the janitor's task."""
-        now = self._clock.monotonic()
-        self._denied = {mailbox: until for mailbox, until in self._denied.items() if until > now}
+        self._denied.purge()
 
     def _note_refusal(self, errand: Errand, failure: GraphError) -> None:
         reason = "Graph refused to search Sent Items for a message that may have gone"
         if isinstance(failure, AccessDenied):
-            self._denied[errand.mailbox.casefold()] = self._clock.monotonic() + DENIED_FOR_S
+            self._denied.add(errand.mailbox)
             reason = (
                 "Sent Items may not be searched for a message that may have gone; grant the app Mail.Read, of the same "
                 "type as Mail.Send, to avoid duplicates; not tried again for ten minutes"
             )
-        log.info(
-            "search_denied",
-            extra={
-                "message_id": errand.message_id,
-                "mailbox": errand.mailbox,
-                "status": failure.status or None,
-                "graph_code": failure.code or None,
-                "graph_request_id": failure.request_id or None,
-                "reason": reason,
-            },
-        )
+        log.info("search_denied", extra={**errand.facts(failure), "reason": reason})
 
 
 def _addresses(item: dict[str, Any]) -> Iterator[str]:

@@ -34,6 +34,16 @@ class Errand:
     possible_duplicate: bool = False
     paced: bool = False  # mailbox_rate counts messages, not requests
 
+    def facts(self, failure: GraphError) -> dict[str, object]:
+        """What a log line says of a request for it that failed, but for the reason."""
+        return {
+            "message_id": self.message_id,
+            "mailbox": self.mailbox,
+            "status": failure.status or None,
+            "graph_code": failure.code or None,
+            "graph_request_id": failure.request_id or None,
+        }
+
 
 class Tries:
     """Repeats requests as far as that may help."""
@@ -108,12 +118,8 @@ def _log_retry(failure: GraphError, errand: Errand, delay: float) -> None:
     log.warning(
         "graph_retry",
         extra={
-            "message_id": errand.message_id,
-            "mailbox": errand.mailbox,
+            **errand.facts(failure),
             "attempts": failure.attempts,
-            "status": failure.status or None,
-            "graph_code": failure.code or None,
-            "graph_request_id": failure.request_id or None,
             "delay_s": round(delay, 2),
             "possible_duplicate": failure.possible_duplicate or None,
             "reason": failure.advice,

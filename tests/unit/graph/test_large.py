@@ -14,9 +14,10 @@ from relay.clock import Deadline
 from relay.graph import draft as draft_module
 from relay.graph import errors
 from relay.graph.client import Answer, GraphClient
+from relay.graph.denials import DENIED_FOR_S
 from relay.graph.draft import CLEAN_UP_S, UPLOAD_FROM_BYTES, UPLOAD_LEAST_BYTES
 from relay.graph.errors import GraphError
-from relay.graph.large import DENIED_FOR_S, LEFT_FOR_S, LargeMail
+from relay.graph.large import LEFT_FOR_S, LargeMail
 from relay.graph.mail import Receipt
 from relay.graph.retry import RetryPolicy
 from relay.graph.upload import CHUNK_BYTES, upload_url

@@ -14,10 +14,11 @@ from relay.clock import Deadline
 from relay.credentials import Secret
 from relay.graph import errors
 from relay.graph.client import Answer, Bearer, GraphClient
+from relay.graph.denials import DENIED_FOR_S
 from relay.graph.errors import GraphError
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.retry import RetryPolicy
-from relay.graph.sentitems import DENIED_FOR_S, SentCopy
+from relay.graph.sentitems import SentCopy
 from relay.identity import Credentials
 from tests.support.clock import FakeClock
 
