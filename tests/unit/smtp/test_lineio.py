@@ -374,3 +374,14 @@ def test_nobody_is_waited_for_longer_than_that() -> None:
         io.linger(0)
         assert theirs.recv(100) == b"", "our side has ended, theirs has not"
         io.close()
+
+
+def test_others_get_their_turn_after_fifty_lines() -> None:
+    """Of a client that sends faster than we read; a turn for each line would cost more than the line."""
+    clock, turns = FakeClock(), list[int]()
+    sock = SegmentSocket([b"NOOP\r\n" * 500], clock, TimeoutError)
+    io = LineIO(sock, clock, 60, Deadline(clock, 300), let_others_run=lambda: turns.append(1))
+    for _ in range(500):
+        io.give_way()
+        assert io.read_line() == b"NOOP"
+    assert len(turns) == 10

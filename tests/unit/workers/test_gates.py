@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,6 +106,29 @@ def test_a_killed_worker_takes_no_place_with_it(scene: Scene) -> None:
             scene.table.forget(worker)
     assert max(scene.most) <= PLACES
     assert scene.taken() == scene.waiting() == 0
+
+
+@pytest.mark.parametrize("admitted", [True, False])
+def test_who_is_ended_while_it_waits_leaves_no_place_behind(
+    scene: Scene, admitted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As gevent ends a greenlet: before its turn has come, or just when it has."""
+
+    class Killed(BaseException):
+        pass
+
+    class Event(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if admitted:
+                there.leave(A, 1)
+            raise Killed
+
+    there = scene.gates(0)
+    assert there.enter(A, 1, Deadline(Clock(), LONG_S))
+    monkeypatch.setattr("relay.workers.gates.threading", SimpleNamespace(Event=Event))
+    with pytest.raises(Killed):
+        there.enter(A, 1, Deadline(Clock(), LONG_S))
+    assert (scene.taken(), scene.waiting()) == (0 if admitted else 1, 0)
 
 
 def test_first_come_first_served_over_all_workers(scene: Scene) -> None:
