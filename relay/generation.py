@@ -10,11 +10,13 @@ from functools import partial
 
 import requests
 
+from relay import configvalue
 from relay.accounts import Accounts
 from relay.authentication import Authenticator
 from relay.bounds import Bounds
 from relay.clock import Clock
 from relay.config import Config
+from relay.configvalue import BadValue
 from relay.delivery import Delivery, Doing
 from relay.graph.client import GraphClient
 from relay.graph.entra import flow_of
@@ -106,10 +108,18 @@ def _tls_context(config: Config) -> ssl.SSLContext | None:
     return tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None
 
 
+def _machine_name() -> str:
+    """The machine's full name, where a reply can hold it: it may be none that mail knows, such as one beyond ASCII."""
+    try:
+        return configvalue.hostname(socket.getfqdn())
+    except BadValue:
+        return "localhost"
+
+
 def session_settings(config: Config, budget: Budget, stats: Stats) -> SessionSettings:
     """Raises OSError when certificate and key cannot be used."""
     return SessionSettings(
-        config.listen.hostname or socket.getfqdn(),
+        config.listen.hostname or _machine_name(),
         config.limits.max_message_bytes,
         config.limits.max_recipients,
         budget=budget,

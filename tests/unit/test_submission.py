@@ -244,6 +244,10 @@ def test_a_possible_duplicate_is_said() -> None:
     scene = Scene()
     scene.mailer.receipt = Receipt("graph-1", 2, True)
     assert event(scene.submit()[1], "delivered")["possible_duplicate"] is True
+    fault = errors.OutcomeUnknown()
+    fault.possible_duplicate = True
+    for scene.mailer.fault, said in ((fault, True), (errors.Unreachable(), None)):
+        assert event(scene.submit()[1], "deferred")["possible_duplicate"] is said
 
 
 def test_subjects_only_at_debug() -> None:
