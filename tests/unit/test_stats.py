@@ -204,4 +204,5 @@ def test_what_is_added_up_stays_bounded(clock: FakeClock) -> None:
         whole.absorb(worker.take())
     assert len(whole.messages) == KEPT_MESSAGES
     assert len(whole.problems()) == KEPT_PROBLEMS
+    assert whole.problems()[0].advice == f"4 {KEPT_MESSAGES - 1}", "the newest stay"
     assert whole.by_reply["rejected", "554 5.6.0"] == 5 * KEPT_MESSAGES

@@ -222,7 +222,17 @@ def test_no_address_of_this_machine() -> None:
 
 def test_every_address() -> None:
     with listen(ListenAddress("", 0), "listen_addr") as sock:
-        socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=40).close()
+        for host in ("127.0.0.1", "::1") if has_ipv6() else ("127.0.0.1",):
+            socket.create_connection((host, sock.getsockname()[1]), timeout=40).close()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def test_no_delay_is_for_tcp() -> None:
