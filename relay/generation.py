@@ -105,7 +105,12 @@ def check(config: Config) -> None:
 
 def _tls_context(config: Config) -> ssl.SSLContext | None:
     given = config.tls
-    return tls.server_context(given.cert_file, given.key_file, given.min_version) if given.cert_file else None
+    if not given.cert_file:
+        return None
+    try:
+        return tls.server_context(given.cert_file, given.key_file, given.min_version)
+    except OSError as fault:
+        raise OSError(f"tls.cert_file or tls.key_file cannot be used: {fault.strerror or fault}") from None
 
 
 def _machine_name() -> str:

@@ -35,18 +35,25 @@ def run(path: Path, key_file: str | None, debug_client: str) -> int:
     config = load()
     if not _open_log(config):
         return 1
-    from relay.app import Relay
     from relay.graph.errors import AppMisconfigured
 
-    workers = config.process.workers or len(os.sched_getaffinity(0))
     try:
-        if workers == 1:
-            return _serve(Relay(config, load))
-        from relay.supervisor import Supervisor
-
-        return _serve(Supervisor(config, load, workers))
-    except AppMisconfigured as fault:
+        relay = _built(config, load)
+    except (AppMisconfigured, OSError) as fault:  # OSError: a file has gone since it was looked at
         raise ConfigError((f"{path}: {fault}",)) from None
+    return _serve(relay)
+
+
+def _built(config: Config, load: Callable[[], Config]) -> Relay | Supervisor:
+    """In as many processes as are configured. Raises AppMisconfigured, OSError."""
+    workers = config.process.workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        from relay.app import Relay
+
+        return Relay(config, load)
+    from relay.supervisor import Supervisor
+
+    return Supervisor(config, load, workers)
 
 
 def sandbox(options: argparse.Namespace) -> int:

@@ -14,12 +14,14 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
 from relay import __version__
+from relay.selfsigned import write_pair
 from tests.support.relay_process import (
     CHECKOUT,
     PROGRAM,
@@ -264,6 +266,31 @@ def test_a_reload_while_it_starts(tmp_path: Path, upstream: Upstream, when: str,
         relay.wait_for("reloaded")
         with relay.smtp() as client:
             assert client.noop()[0] == 250
+
+
+# As above, but a file is gone then.
+VANISH = """
+import os, sys
+def note(event, arguments):
+    if event == "import" and arguments[0] == os.environ["WHEN"] and os.path.exists(os.environ["GONE"]):
+        os.unlink(os.environ["GONE"])
+sys.addaudithook(note)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_goes_while_it_starts(tmp_path: Path, workers: int) -> None:
+    """Such as a certificate that is being renewed: one line, and no traceback."""
+    cert, key = write_pair(tmp_path, ["localhost"], datetime.now(UTC))
+    path = tmp_path / "config.yaml"
+    tls = f"tls: {{cert_file: {cert}, key_file: {key}}}\n"
+    path.write_text(f"{MINIMAL}listen_addr: 127.0.0.1:0\nworkers: {workers}\n{tls}", encoding="utf-8")
+    path.chmod(0o600)
+    env = raising(tmp_path, "relay.app" if workers == 1 else "relay.supervisor", signal.SIGTERM)
+    (tmp_path / "site" / "sitecustomize.py").write_text(VANISH, encoding="utf-8")
+    ended = run_once("--config", path, env={**env, "GONE": str(cert)})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"{path}: tls.cert_file or tls.key_file cannot be used: No such file or directory\n"
 
 
 def test_ctrl_c_ends_other_commands_with_1(tmp_path: Path) -> None:
