@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import random
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,9 @@ settings.register_profile(
     database=None,
 )
 settings.load_profile("relay")
+
+# A shell has what it runs in the background ignore SIGINT, and all that is started from there would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
