@@ -109,7 +109,7 @@ class SmtpServer:
         self._pool = Pool(places.limit + SPARE_PLACES)
         self._most_at_a_time = 1 if shares_listeners else None
         self._servers: list[StreamServer] = []
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, gevent.Greenlet] = {}
         self._draining = False
 
     def start(self, sockets: Sequence[socket.socket], *, implicit_tls: bool = False) -> None:
@@ -130,14 +130,19 @@ class SmtpServer:
         # At the same time: a client that does not read must not keep the others waiting.
         gevent.joinall([gevent.spawn(session.drain) for session in self._sessions], timeout=patience.remaining())
         self._pool.join(timeout=patience.remaining())
-        left = [session.client.session for session in self._sessions]
-        if left:
-            gevent.joinall([gevent.spawn(session.cut) for session in self._sessions], timeout=LINGER_S)
+        running = dict(self._sessions)
+        if running:
+            ending = [gevent.spawn(_cut, *each) for each in running.items()]
+            gevent.joinall(ending, timeout=LINGER_S)
+            gevent.killall(ending)  # these clients do not read
+            left = [session.client.session for session in running]
             log.warning(
                 "shutdown_timeout",
                 extra={"sessions": left, "reason": "closed in the middle; these clients will send again"},
             )
-        self._pool.kill(timeout=_CLEAN_UP_S)
+        # Each is ended once: the second time would cut off its clean-up.
+        gevent.killall(set(self._pool) - set(running.values()), block=False)
+        self._pool.join(timeout=_CLEAN_UP_S)
 
     def _handle(self, implicit_tls: bool, sock: socket.socket, peer: tuple[str, int]) -> None:
         set_no_delay(sock)
@@ -167,14 +172,22 @@ class SmtpServer:
                 self._places.give_back(1)
 
     def _serve(self, session: Session) -> None:
-        self._sessions.add(session)
+        self._sessions[session] = gevent.getcurrent()
         if self._draining:  # accepted just before, and not begun until now
             session.drain()
         try:
             session.run()
         finally:
-            self._sessions.remove(session)
+            del self._sessions[session]
             session.close()
+
+
+def _cut(session: Session, running: gevent.Greenlet) -> None:
+    """Nothing is delivered from then on: the client, told to come back, would send it again."""
+    try:
+        session.cut()
+    finally:
+        running.kill(block=False)
 
 
 def _facts(client: Client, **more: object) -> dict[str, object]:

@@ -21,6 +21,7 @@ from relay.workers.memory import DIGEST_OCTETS, NOTHING, Digests, Lock, cells, m
 from relay.workers.post import Inboxes
 
 _ALL = 0  # the row of all mailboxes together
+_GRACE_S = 2.0  # behind its deadline whoever waits is gone, unless its worker hangs: then nobody waits for it
 _LOOK_AGAIN_S = 1.0  # a place may come free without anybody's doing: a narrowed lane grows
 _RESTS_UNTIL, _NEXT_START, _NARROWED_AT = range(3)
 
@@ -84,7 +85,7 @@ class Gates:
             row = self._row(name)
             if row < 0:
                 return False
-            if not any(self._oldest(row)) and sum(self._taken(row)) < self._places(row, highest):
+            if self._next(row) is None and sum(self._taken(row)) < self._places(row, highest):
                 self._table.taken[row * self._table.workers + self._worker] += 1
                 return True
             waiter = _Waiter(deadline, highest)
@@ -241,13 +242,20 @@ class Gates:
             self._waiting.pop(row, None)
         self._table.oldest[row * self._table.workers + self._worker] = queue[0].ticket if queue else 0
 
+    def _next(self, row: int) -> int | None:
+        """The worker whose turn it is."""
+        tickets = self._oldest(row)
+        if not any(tickets):
+            return None
+        past = (self._clock.monotonic() - _GRACE_S) * 1_000_000
+        return min(((ticket, worker) for worker, ticket in enumerate(tickets) if ticket > past), default=(0, None))[1]
+
     def _admit(self, row: int, highest: int) -> int:
         """Let in who is next, as long as there are places; the worker that has to be woken for it, or -1."""
         while sum(self._taken(row)) < self._places(row, highest):
-            waiting = [(ticket, worker) for worker, ticket in enumerate(self._oldest(row)) if ticket]
-            if not waiting:
+            worker = self._next(row)
+            if worker is None:
                 return -1
-            _, worker = min(waiting)
             if worker != self._worker:
                 return worker  # it takes the place itself; nobody else will
             self._table.taken[row * self._table.workers + self._worker] += 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import BinaryIO
 
+import gevent
 import pytest
 from gevent.event import Event
 
@@ -22,6 +23,7 @@ from relay.smtp.server import Door, SmtpServer, listen, set_no_delay
 from relay.smtp.session import Session
 from tests.support.backend import MemoryBackend
 from tests.support.dialog import SETTINGS, all_records
+from tests.support.forked import wait_until
 from tests.support.gevent_thread import GeventThread
 from tests.support.wire import ENVELOPE
 
@@ -35,12 +37,20 @@ class BusyBackend(MemoryBackend):
         super().__init__(anonymous=True)
         self.release = Event()
         self.busy = Event()
+        self.waiting = 0
+        self.cleaned_up = 0
 
     def submit(
         self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
     ) -> Reply:
         self.busy.set()
-        self.release.wait()
+        self.waiting += 1
+        try:
+            self.release.wait()
+        except BaseException:
+            gevent.sleep(0.2)
+            self.cleaned_up += 1
+            raise
         return super().submit(envelope, content, identity, client, gone)
 
 
@@ -193,6 +203,32 @@ def test_drain_does_not_wait_for_ever(there: GeventThread, stack: ExitStack) -> 
     (named,) = [record.__dict__ for record in records if record.getMessage() == "shutdown_timeout"]
     assert len(named["sessions"]) == 1
     assert b"queued" not in stuck[1].read()
+    assert running.backend.cleaned_up == 1, "it is not ended a second time"
+
+
+def test_nothing_is_delivered_once_its_client_is_told_to_come_back(
+    there: GeventThread, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even while another client does not read what it is told."""
+    running = Running(there, stack)
+    told: list[Session] = []
+    cut = Session.cut
+
+    def stuck_at_first(session: Session) -> None:
+        told.append(session)
+        if len(told) == 1:
+            Event().wait()
+        cut(session)
+        gevent.spawn_later(0.1, running.backend.release.set)
+
+    monkeypatch.setattr(Session, "cut", stuck_at_first)
+    for client in (running.connect(), running.connect()):
+        say(client, b"EHLO c\r\n", b"250")
+        client[0].sendall(ENVELOPE + b"text\r\n.\r\n")
+    wait_until(lambda: running.backend.waiting == 2)
+    running.drain(0.05)
+    assert len(told) == running.backend.cleaned_up + len(running.backend.deliveries) == 2
+    assert len(running.backend.deliveries) <= 1, "of the one that is not told"
 
 
 def test_a_fault_of_one_session_is_its_own(there: GeventThread, stack: ExitStack) -> None:

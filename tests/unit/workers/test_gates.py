@@ -192,6 +192,19 @@ def test_a_dead_waiter_holds_up_nobody(scene: Scene) -> None:
         wait_until(lambda: scene.taken() == 1 and scene.waiting() == 0)
 
 
+def test_a_hung_waiter_holds_up_nobody_behind_its_deadline(scene: Scene) -> None:
+    mine = scene.gates(0)
+    assert mine.enter(A, 1, Deadline(Clock(), LONG_S))
+    mine.leave(A, 1)
+    at = scene.table.names.find(A) * WORKERS + 1
+    now = Clock().monotonic()
+    scene.table.oldest[at] = int((now - 1) * 1_000_000)
+    assert not mine.enter(A, 1, Deadline(Clock(), 0)), "it may yet see to that itself"
+    scene.table.oldest[at] = 1
+    assert mine.enter(A, 1, Deadline(Clock(), 0)), "without waiting"
+    mine.leave(A, 1)
+
+
 def test_who_gives_up_leaves_no_place_behind(scene: Scene) -> None:
     mine, other = scene.gates(0), scene.gates(1)
     assert mine.enter(A, 1, Deadline(Clock(), LONG_S))
