@@ -74,11 +74,16 @@ _SUPERSETS = {
     "iso8859_7": ("cp1253",),
     "iso8859_8": ("cp1255",),
 }
+_SHIFTED = ("hz", "iso2022_kr")  # in seven bits, while their supersets are in eight
 # Windows-1252 as browsers read it: the five octets that Microsoft left open are the C1 controls of Latin-1.
 _WINDOWS_1252 = "".join(
     bytes([octet]).decode("latin-1" if octet in (0x81, 0x8D, 0x8F, 0x90, 0x9D) else "cp1252") for octet in range(256)
 )
-_MAX_STRAY_OCTETS = 100_000  # a text with more of them is no UTF-8 text, and each costs a call into Python
+_MAX_STRAY_OCTETS = 100_000  # a text with more of them is in another charset, and each costs a call into Python
+_C1 = re.compile(rb"[\x80-\x9f]")  # controls that no mail holds; here Windows has the euro sign and its quotation marks
+_TO_JAPANESE = re.compile(rb"\x1b\$[@B]")  # how ISO-2022-JP leaves ASCII, RFC 1468
+# One character beyond U+FFFF as Java and Oracle write it into what they call UTF-8: two surrogates (CESU-8, UTR #26).
+_CESU_8_PAIR = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
 
 
 def _squeeze(name: str) -> str:
@@ -111,7 +116,8 @@ def _find_codec(charset: str) -> str | None:
 def decode_text(octets: bytes, charset: str | None) -> tuple[str, bool]:
     """The text, and whether it is certain: decoded as declared, or nothing was declared and it is UTF-8.
 
-    A declared charset that fits is taken literally; then its usual superset; then UTF-8, Windows-1252, Latin-1.
+    A declared charset that fits is taken, with what Windows put into it; then its usual superset; then UTF-8; then the
+    declared one where but few octets are none of it; then Windows-1252.
     Never U+FFFD, a lone surrogate or NUL, and no byte order mark; linear in the number of octets.
     """
     codec = find_codec(charset)
@@ -120,6 +126,8 @@ def decode_text(octets: bytes, charset: str | None) -> tuple[str, bool]:
     if declared is not None:
         return _without_nul(declared), True
     text, is_utf8 = _guess(octets)
+    if codec is not None and not open_to_guess and (not is_utf8 or octets.isascii()):
+        text = _decode_but_strays(octets, codec) or text
     return _without_nul(text), is_utf8 and open_to_guess and (not charset or text.isascii())
 
 
@@ -129,10 +137,17 @@ def _without_nul(text: str) -> str:
 
 def _decode_declared(octets: bytes, codec: str) -> str | None:
     if codec.startswith(("utf_16", "utf_32")):
+        if octets.isascii() and b"\0" not in octets and (len(octets) >= 16 or b"\r\n" in octets):
+            return None  # no text is written in such characters alone: it is in ASCII
         unit = 4 if codec.startswith("utf_32") else 2
         octets = octets[: len(octets) // unit * unit]  # a character that is cut in two
         codec = _byte_order(octets, codec)
-    for name in (codec, *_SUPERSETS.get(codec, ())):
+    if codec == "latin_1" and _C1.search(octets):
+        return _decode_windows_1252(octets)
+    if codec == "iso8859_9" and _C1.search(octets):
+        codec = "cp1254"
+    wider = () if codec in _SHIFTED and octets.isascii() else _SUPERSETS.get(codec, ())
+    for name in (codec, *wider):
         try:
             text = octets.decode(name)
         except UnicodeError:
@@ -164,17 +179,35 @@ def _byte_order(octets: bytes, codec: str) -> str:
 def _decode_nec_japanese(octets: bytes) -> str | None:
     """ISO-2022-JP with the circled digits and so on of NEC's row 13, which JIS X 0213 took over where they were."""
     try:
-        return re.sub(rb"\x1b\$[@B]", b"\x1b$(Q", octets).decode("iso2022_jp_2004")
+        return _TO_JAPANESE.sub(b"\x1b$(Q", octets).decode("iso2022_jp_2004")
     except UnicodeError:
         return None
 
 
+def _decode_but_strays(octets: bytes, codec: str) -> str | None:
+    """The text in its declared charset, but for octets that are none of it: a character that a length limit cut in two.
+
+    None where they are more than its characters beyond ASCII: then it is another charset.
+    """
+    if codec in ("utf_8", "utf_7") or (codec.startswith("utf_") and octets.isascii()):
+        return None
+    if codec.startswith(("utf_16", "utf_32")):
+        codec = _byte_order(octets, codec)
+    name = codec if codec in _SHIFTED else _SUPERSETS.get(codec, (codec,))[0]
+    if _too_many_strays(octets.decode(name, "replace")):
+        return None
+    return octets.decode(name, _ERROR_HANDLER).removeprefix("\ufeff")
+
+
 def _guess(octets: bytes) -> tuple[str, bool]:
+    if b"\x1b" in octets and _TO_JAPANESE.search(octets) and (text := _decode_declared(octets, "iso2022_jp")):
+        return text, True
     if octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return octets.decode("utf-16"), True
         except UnicodeError:
             pass  # not UTF-16 after all: go on guessing
+    octets = _without_surrogates(octets)
     try:
         return octets.decode("utf-8").removeprefix("\ufeff"), True
     except UnicodeError:
@@ -187,7 +220,20 @@ def _guess(octets: bytes) -> tuple[str, bool]:
 
 def is_windows_1252(octets: bytes) -> bool:
     """Whether it has more octets that are no UTF-8 than characters that are: in "«É»" two are so by chance."""
-    lossy = octets.decode("utf-8", "replace")
+    return _too_many_strays(_without_surrogates(octets).decode("utf-8", "replace"))
+
+
+def _without_surrogates(octets: bytes) -> bytes:
+    return _CESU_8_PAIR.sub(_in_utf_8, octets) if b"\xed" in octets else octets
+
+
+def _in_utf_8(pair: re.Match[bytes]) -> bytes:
+    surrogates = pair[0].decode("utf-8", "surrogatepass")
+    return surrogates.encode("utf-16-le", "surrogatepass").decode("utf-16-le").encode()
+
+
+def _too_many_strays(lossy: str) -> bool:
+    """lossy: decoded with U+FFFD in place of each octet that does not fit."""
     stray = lossy.count("\ufffd")
     sound = len(lossy) - len(lossy.encode("ascii", "ignore")) - stray
     return stray > min(sound, _MAX_STRAY_OCTETS)

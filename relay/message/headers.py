@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from relay.message.charset import decode_text, find_codec
 
 # As numbers: to look for octets in octets, Python first takes them for a number, and what it raises then costs more.
-_NUL, _LF, _CR = b"\0\n\r"
+_NUL, _LF, _CR, _ESC = b"\0\n\r\x1b"
 _EOL = rb"(?:\r{0,2}\n|\r)"  # CR CR LF comes from a line end converted twice
 _LINE_END = re.compile(_EOL)
 # Always matches. An indent counts where the second line has none: else the whole header would be one folded field.
@@ -125,10 +125,13 @@ def _skip_to_header(octets: View, start: int, end: int) -> int:
 
 
 def field_text(raw: bytes) -> str:
-    """The value of a field: unfolded, without NUL; raw 8-bit is UTF-8, else Windows-1252. Encoded words stay."""
+    """The value of a field: unfolded, without NUL; raw 8-bit is UTF-8, else Windows-1252. Encoded words stay.
+
+    Raw ISO-2022-JP is in seven bits, and told by its escapes.
+    """
     if _LF in raw or _CR in raw:
         raw = _FOLD.sub(b" ", raw.strip())
-    if raw.isascii() and _NUL not in raw:  # the usual case, and the short way
+    if raw.isascii() and _NUL not in raw and _ESC not in raw:  # the usual case, and the short way
         return raw.decode("ascii").strip()
     return decode_text(raw.strip(), None)[0].strip()
 

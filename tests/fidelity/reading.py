@@ -71,6 +71,8 @@ def _text(message: email.message.Message, content: bytes) -> str | None:
     if message.get_content_maintype() != "text":
         return None
     charset = message.get_content_charset("us-ascii")
+    if charset == "us-ascii" and b"\x1b$B" in content:
+        charset = "iso-2022-jp"  # it names itself
     if message.get_content_subtype() == "html" and not message.get_content_charset():
         return None  # it may say so itself
     try:

@@ -71,7 +71,11 @@ def test_python_knows_no_text_alias_that_we_do_not() -> None:
     ("octets", "charset", "text"),
     [
         ("Grüße".encode("latin-1"), "iso-8859-1", "Grüße"),
-        (b"\x93x\x94", "iso-8859-1", "\x93x\x94"),  # taken literally
+        (b"\x93x\x94 \x80\x81", "iso-8859-1", "\u201cx\u201d €\x81"),  # what Windows writes under this name
+        (b"\x80 \xfe", "iso-8859-9", "€ ş"),
+        (b"\x80", "iso-8859-15", "\x80"),  # taken literally
+        ("日本".encode("iso2022_jp"), None, "日本"),
+        (b"\x1b(B\x1b[m", None, "\x1b(B\x1b[m"),  # of a terminal
         (b"\x93x\x94", "windows-1252", "\u201cx\u201d"),
         ("Привет".encode("koi8-r"), "koi8-r", "Привет"),
         ("日本".encode("shift_jis"), "x-sjis", "日本"),
@@ -122,6 +126,20 @@ def test_certain(octets: bytes, charset: str | None, text: str) -> None:
         ("Grüße".encode(), "gb2312x", "Grüße"),
         (b"+2AA-x", "utf-7", "+2AA-x"),
         (b"\xff\xff\xff", "euc-jp", "ÿÿÿ"),
+        ("Grüße".encode(), "euc-jp", "Grüße"),
+        ("中文主题测试".encode("gbk")[:-1], "gb2312", "中文主题测Ê"),
+        ("中文主題測試".encode("big5")[:-1], "big5", "中文主題測\xb8"),
+        ("これはテストです".encode("shift_jis")[:-1], "shift_jis", "これはテストで\u201a"),
+        ("日本語の件名".encode("iso2022_jp")[:-4], "iso-2022-jp", "日本語の件L"),
+        ("한국어".encode("iso2022_kr") + b"\xff", "iso-2022-kr", "한국어ÿ"),
+        ("한국어".encode("iso2022_kr")[:-2], "iso-2022-kr", "한국>"),
+        ("中文主题".encode("hz")[:-3], "hz-gb-2312", "中文主L"),
+        ("Привет".encode("cp1251") + b"\x98", "windows-1251", "Привет\u02dc"),
+        ("Привет \ud83d".encode("utf-16-le", "surrogatepass"), "utf-16le", "Привет =Ø"),
+        (b"It is 7-bit text\r\n", "utf-16", "It is 7-bit text\r\n"),
+        (b"Hello\r\n", "utf-16", "Hello\r\n"),
+        ("日本".encode("iso2022_jp"), "us-ascii", "日本"),
+        ("\ud83d\ude00 ü".encode("utf-8", "surrogatepass"), "utf-8", "😀 ü"),  # CESU-8, as Java and Oracle write it
     ],
 )
 def test_guessed(octets: bytes, charset: str | None, text: str) -> None:
