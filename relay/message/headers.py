@@ -47,6 +47,7 @@ _MAX_PARAMETERS = 65_536  # characters; what is behind them is an attack on our 
 _SEGMENT = re.compile(r'(?:[^;"]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _QUOTED_PAIR = re.compile(r'\\(["\\])')  # any other backslash comes from a Windows path
+_COMMENTS = re.compile(r"(?:\s*+\((?:[^()\\]++|\\.)*+\))++\s*+", re.DOTALL)  # RFC 5322 §3.2.2
 _CONTINUED = re.compile(r"([^*]+)\*(?:(\d{1,5})(\*?))?\Z")
 
 
@@ -136,6 +137,28 @@ def field_text(raw: bytes) -> str:
     return decode_text(raw.strip(), None)[0].strip()
 
 
+def is_ascii(header: Fields) -> bool:
+    """Whether no value holds a raw 8-bit octet."""
+    return all(raw.isascii() for _, raw in header.fields)
+
+
+def in_utf8(header: Fields, charset: str) -> Fields:
+    """The header with raw 8-bit values in UTF-8 where they are in this charset, the one of the body, and not in UTF-8.
+
+    Programs that encode no header write it as they write the body.
+    """
+    if decode_text(b"a", charset)[0] != "a":
+        return header  # in UTF-16 nobody writes a header
+    return header._replace(fields=[(name, _value_in_utf8(raw, charset)) for name, raw in header.fields])
+
+
+def _value_in_utf8(raw: bytes, charset: str) -> bytes:
+    if raw.isascii() or decode_text(raw, None)[1]:
+        return raw
+    text, is_certain = decode_text(raw, charset)
+    return text.encode() if is_certain else raw
+
+
 def decode_words(text: str) -> str:
     """text with its encoded words decoded (RFC 2047), on one line; invalid ones stay as they are.
 
@@ -198,7 +221,7 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
     Continuations and charsets by RFC 2231, which go before a plain value of the same name; the first of two wins.
     File names are decoded also where a sender put encoded words there, against RFC 2047 §5.
     """
-    text = text[:_MAX_PARAMETERS]
+    text = without_comments(text[:_MAX_PARAMETERS])
     pieces_of_text = _SEGMENT.findall(text) if '"' in text else text.lstrip(";").split(";")
     segments = [piece.strip() for piece in pieces_of_text]
     value = segments.pop(0) if segments else ""
@@ -212,7 +235,7 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
     pieces: dict[str, dict[int, tuple[str, bool]]] = {}
     for segment in segments:
         name, equals, raw = segment.partition("=")
-        name = name.strip().lower()
+        name = name.partition("(")[0].strip().lower()
         if not equals or not name:
             continue
         if "*" in name and (continued := _CONTINUED.match(name)):
@@ -228,7 +251,15 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
     return value.lower(), plain
 
 
+def without_comments(text: str) -> str:
+    """text without the comments that stand at its beginning."""
+    comments = _COMMENTS.match(text) if "(" in text else None
+    return text[comments.end() :] if comments else text
+
+
 def _unquote(raw: str) -> str:
+    if raw.startswith("(") and (behind := without_comments(raw)).startswith('"'):
+        raw = behind  # while "(1).pdf" is a name that lacks its quotation marks
     if not raw.startswith('"'):
         return raw
     if len(raw) > 1 and raw.endswith('"'):

@@ -14,7 +14,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from relay.base64text import decoded
-from relay.message.headers import Fields, View, field_text, parse_parameters, split_fields
+from relay.message.headers import (
+    Fields,
+    View,
+    field_text,
+    in_utf8,
+    is_ascii,
+    parse_parameters,
+    split_fields,
+    without_comments,
+)
 from relay.message.lineends import without_line_ends
 from relay.spool import IN_MEMORY_BYTES, WINDOW_BYTES, Octets, Spool, spooled, window_of
 
@@ -74,6 +83,12 @@ class Structure(NamedTuple):
     containers: list[str]  # media types of all multiparts that were opened
     warnings: list[str]
 
+    @property
+    def charset(self) -> str:
+        """The one that the first text part to name one names."""
+        charsets = (leaf.parameters.get("charset") for leaf in self.leaves if leaf.media_type.startswith("text/"))
+        return next(filter(None, charsets), "")
+
 
 def split_parts(content: View, header: Fields) -> Structure:
     """All leaves of a message in order. header: the message's own, as split_fields gave it."""
@@ -91,7 +106,7 @@ def _split_entity(
     containers: tuple[Container, ...],
     structure: Structure,
 ) -> None:
-    found = _first_values(header)
+    found = _first_values(header, structure)
     media_type, parameters = _media_type(found.get("content-type", ""), default_type)
     if media_type.startswith("multipart/"):
         if len(containers) >= _MAX_DEPTH:
@@ -143,14 +158,16 @@ def _leaf(
         disposition_parameters,
         found.get("content-id", "").strip(" <>\t"),
         found.get("content-location", ""),
-        found.get("content-transfer-encoding", "").lower().partition("(")[0].strip(" \t;\"'"),
+        without_comments(found.get("content-transfer-encoding", "").lower()).partition("(")[0].strip(" \t;\"'"),
         containers,
         *place,
     )
 
 
-def _first_values(header: Fields) -> dict[str, str]:
+def _first_values(header: Fields, structure: Structure) -> dict[str, str]:
     """The Content- fields by lower-case name; the first of two wins."""
+    if structure.leaves and not is_ascii(header):
+        header = in_utf8(header, structure.charset)
     found: dict[str, str] = {}
     for name, raw in header.fields:
         if name[0] in "Cc" and (key := name.lower()).startswith("content-") and key not in found:
@@ -172,8 +189,14 @@ def _sections_of(
     content: View, start: int, end: int, declared: str, structure: Structure
 ) -> tuple[list[tuple[int, int]], bytes]:
     """The ranges of a container's parts, by the declared boundary, else by the one that stands there; and that one."""
-    boundary = declared.rstrip().encode()
-    sections, closed = _find_sections(content, start, end, b"--" + boundary) if declared else ([], False)
+    boundary = b""
+    sections: list[tuple[int, int]] = []
+    closed = False
+    # In single quotation marks it is no quoted string, and a backslash may be one of a quoted pair (RFC 5322 §3.2.1).
+    for written in dict.fromkeys((declared.rstrip(), declared.strip("' "), declared.replace("\\", ""))):
+        if written and not sections:
+            boundary = written.encode()
+            sections, closed = _find_sections(content, start, end, b"--" + boundary)
     if not sections and (likely := _LIKELY_DELIMITER.search(content, start, end)):
         structure.warnings.append("a multipart does not name its own boundary: taken from the text")
         boundary = likely[1].rstrip()

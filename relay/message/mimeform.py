@@ -20,7 +20,7 @@ from relay.base64text import encoded
 from relay.message.address import canonical, with_ascii_domain
 from relay.message.charset import find_codec, is_windows_1252
 from relay.message.headerform import address_field, is_sound, mended_value, with_parameters
-from relay.message.headers import Fields, field_text, parse_parameters, split_fields
+from relay.message.headers import Fields, field_text, in_utf8, parse_parameters, split_fields
 from relay.message.mime import Leaf, Structure, decode_octets, split_parts
 from relay.message.model import Address, Message, Recipients
 from relay.message.parse import charset_of
@@ -54,6 +54,8 @@ def mime_form(
     recipients: who it is from and who gets it, whatever its header says.
     """
     header = split_fields(content)
+    if message.header_charset:
+        header = in_utf8(header, message.header_charset)
     body, written = _body(content, header, message)
     written |= {
         "from": address_field("From", (from_,)),

@@ -74,3 +74,4 @@ class Message(NamedTuple):
     other_headers: tuple[str, ...] = ()  # names of header fields that the JSON form has no place for
     not_carried: tuple[str, ...] = ()  # what of the body this form leaves out, by name: "text alternative"
     warnings: tuple[str, ...] = ()  # faults that were mended, by name and without contents
+    header_charset: str = ""  # of raw 8-bit in the header, where it has some

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from relay.message.address import parse_address_list
 from relay.message.charset import decode_text
 from relay.message.form import TEXT_ALTERNATIVE, lost_in_json
-from relay.message.headers import Fields, View, decode_words, field_text, split_fields
+from relay.message.headers import Fields, View, decode_words, field_text, in_utf8, is_ascii, split_fields
 from relay.message.htmltext import shows_something
 from relay.message.lineends import normalised
 from relay.message.mime import Leaf, Structure, decode_broken_base64, decode_leaf, decode_octets, split_parts
@@ -27,11 +27,16 @@ from relay.spool import Octets, view_of
 
 Importance = Literal["low", "normal", "high"]
 
+_WORDS: Mapping[str, Importance] = {
+    **dict.fromkeys(("highest", "high", "urgent"), "high"),
+    **dict.fromkeys(("lowest", "low", "non-urgent"), "low"),
+    "normal": "normal",
+}
 _IMPORTANCE: Mapping[str, Mapping[str, Importance]] = {  # by field, the one that counts most first
-    "importance": {"high": "high", "normal": "normal", "low": "low"},
-    "x-priority": {"1": "high", "2": "high", "3": "normal", "4": "low", "5": "low"},
-    "x-msmail-priority": {"high": "high", "normal": "normal", "low": "low"},
-    "priority": {"urgent": "high", "normal": "normal", "non-urgent": "low"},
+    "importance": _WORDS,
+    "x-priority": {**_WORDS, "1": "high", "2": "high", "3": "normal", "4": "low", "5": "low"},
+    "x-msmail-priority": _WORDS,
+    "priority": _WORDS,
 }
 _ONCE = ("subject", "from", "sender", "message-id", "in-reply-to", "references")
 _READ = {
@@ -51,6 +56,8 @@ _CID_REFERENCE = re.compile(r"""[cC][iI][dD]:([^\s"'<>)]+)""")
 # What an HTML page shows in itself: <img src=…>, background=…, url(…).
 _SHOWN = re.compile(r"""(?i:\b(?:src|background)\s{0,9}=|\burl\()\s{0,9}(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>)]++))""")
 _MOST_READ = 100  # fields of one kind; more are an attack on our time, and are there by name alone
+_APART = re.compile(r"[^a-z0-9-]+")
+_ID = re.compile(r"<[^<>]++>")
 _META_WITHIN = 4096  # octets; browsers look at 1,024, Outlook's style sheets may come first
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{1,40})""", re.IGNORECASE)
 
@@ -74,7 +81,10 @@ def parse(content: View, *, strict_attachments: bool) -> Message:
     parts.collect_attachments()
     if header.mended:
         parts.warnings.append("a header line has no colon: taken as the rest of the line above")
-    return _read_header(header, parts)
+    if is_ascii(header):
+        return _read_header(header, parts)
+    charset = structure.charset
+    return _read_header(in_utf8(header, charset), parts)._replace(header_charset=charset)
 
 
 @dataclass(slots=True)
@@ -261,7 +271,10 @@ class _Values(NamedTuple):
         return found
 
     def ids(self, name: str) -> str:
-        return " ".join(self.first.get(name, "").split())
+        """Without comments beside them, nor what RFC 822 allowed in In-Reply-To: Your message of Monday <id>."""
+        text = " ".join(self.first.get(name, "").split())
+        ids = _ID.findall(text)
+        return " ".join(ids) if len(ids) == text.count("<") == text.count(">") > 0 else text
 
 
 def _values(header: Fields) -> _Values:
@@ -336,7 +349,7 @@ def _importance(first: Mapping[str, str]) -> tuple[Importance | None, list[str]]
         return None, []
     stated = [name for name in _IMPORTANCE if first.get(name)]
     for name in stated:
-        words = first[name].lower().replace("(", " ").split()  # X-Priority: 1 (Highest)
+        words = _APART.sub(" ", first[name].lower()).split()  # X-Priority: 1 (Highest)
         if words and words[0] in _IMPORTANCE[name]:
             return _IMPORTANCE[name][words[0]], []
     return None, stated

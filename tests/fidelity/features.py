@@ -41,6 +41,8 @@ NOTES = """
   and is called Windows-1252 where it says UTF-8 and is not.
 - In JSON the first HTML part is the body. Further text parts that are no alternative of it arrive as files in UTF-8, ATT00001.txt and so on;
   where there is no HTML, all text parts together are the body. HTML that shows nothing does not stand in the way of a text.
+- A raw 8-bit header is read as UTF-8, else in the charset that the text names, else as Windows-1252. A text is read in the charset that
+  it names; single octets that are none of it are read as Windows-1252. Under ISO-8859-1 Windows' characters are read too, as browsers do.
 - Neither form cuts anything off: what cannot be taken apart is attached, or stays, as it came.
 """
 Json = dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import email
+import email.header
 import email.message
 import re
 from datetime import UTC, datetime
@@ -308,6 +309,15 @@ def test_the_other_fields_of_a_re_encoded_part_stay() -> None:
         b"--b\r\nContent-Description: d\r\nContent-Type: text/plain;\r\n charset=utf-8\r\n"
         b"Content-Disposition: inline;\r\n filename=x\r\nContent-Transfer-Encoding: base64\r\n\r\n" + encoded + b"\r\n"
     )
+
+
+def test_a_raw_header_is_in_the_charset_of_the_text() -> None:
+    text = "Subject: Привет\nFrom: Иван <a@b>\nX-A: имя\nContent-Type: text/plain; charset=windows-1251\n\nЛад"
+    written = reading(write(text.encode("cp1251"))[0])
+    found = [str(email.header.make_header(email.header.decode_header(written[name]))) for name in ("subject", "x-a")]
+    assert found == ["Привет", "имя"]
+    assert written["from"] == f"=?utf-8?B?{base64.b64encode('Иван'.encode()).decode()}?=\r\n <a@b>"
+    assert written.get_payload(decode=True) == "Лад".encode("cp1251")
 
 
 def test_a_multipart_that_does_not_name_its_boundary_is_told_it() -> None:

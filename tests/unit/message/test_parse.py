@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.message.model import Attachment, Body, Message, MessageError
+from relay.message.model import Address, Attachment, Body, Message, MessageError
 from relay.message.parse import parse
 
 DATA = Path(__file__).parents[2] / "data" / "messages"
@@ -479,6 +479,9 @@ def test_header_fields() -> None:
         ("X-MSMail-Priority: High", "high"),
         ("Priority: urgent", "high"),
         ("Priority: non-urgent", "low"),
+        ('Importance: "high"', "high"),
+        ("X-Priority: Highest", "high"),
+        ("X-Priority: 1;", "high"),
         ("Subject: x", None),
         ("X-Priority:", None),
     ],
@@ -488,6 +491,61 @@ def test_importance(header: str, importance: str | None) -> None:
     assert message.importance == importance
     assert message.x_headers == ()
     assert message.other_headers == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("(a) <1@x>\n\t<2@x> (b)", "<1@x> <2@x>"),
+        ("Your message of Monday <1@x>", "<1@x>"),
+        ("<1@x><2@x>", "<1@x> <2@x>"),
+        ("1@x", "1@x"),
+        ("<a<b>@x>", "<a<b>@x>"),
+    ],
+)
+def test_message_ids(written: str, read_as: str) -> None:
+    message = read(f"Message-ID: {written}\nIn-Reply-To: {written}\nReferences: {written}\n\nx")
+    assert (message.message_id, message.in_reply_to, message.references) == (read_as, read_as, read_as)
+
+
+@pytest.mark.parametrize(
+    ("charset", "subject", "read_as"),
+    [
+        ("windows-1251", "Привет".encode("cp1251"), "Привет"),
+        ("shift_jis", "テスト件名".encode("shift_jis"), "テスト件名"),
+        ("windows-1251", "Привет".encode(), "Привет"),
+        ("windows-1251", b"=?utf-8?Q?=C3=A9?=", "é"),
+        ("utf-8", b"caf\xe9", "café"),
+        ("utf-16", b"caf\xe9", "café"),
+        ("us-ascii", b"caf\xe9", "café"),
+        ("x-unknown", b"caf\xe9", "café"),
+    ],
+)
+def test_a_raw_header_is_in_the_charset_of_the_text(charset: str, subject: bytes, read_as: str) -> None:
+    header = b"Subject: %s\nFrom: %s <a@b>\n" % (subject, subject)
+    alone = read(header + f"Content-Type: text/plain; charset={charset}\n\nx".encode())
+    assert (alone.subject, alone.from_) == (read_as, (Address(read_as, "a@b"),))
+    part = b'Content-Type: a/b; name="%s"\n\nx' % subject
+    text = f"Content-Type: text/plain; charset={charset}\n\nx"
+    several = read(header + multipart("mixed", text, "@").encode().replace(b"@", part))
+    assert (several.subject, names(several)) == (read_as, [read_as])
+
+
+def test_comments_in_the_fields_of_mime() -> None:
+    message = read(
+        'Content-Type: (a) multipart/mixed (b); boundary = (c) "q" (d)\n\n--q\n'
+        "Content-Type: text/plain (e); charset=iso-8859-15 (Latin 9)\n"
+        "Content-Transfer-Encoding: (f) quoted-printable (g)\n\n=A4\n--q\n"
+        'Content-Type: application/pdf; name (h) = "a.pdf"\nContent-Disposition: (i) attachment (j)\n\nx\n--q--\n'
+    )
+    assert message.body == Body("text", "€")
+    assert [(a.name, a.media_type) for a in message.attachments] == [("a.pdf", "application/pdf")]
+
+
+@pytest.mark.parametrize("written", ["'q'", '"\\q"', '"q "'])
+def test_a_boundary_that_is_written_oddly(written: str) -> None:
+    message = read(f"Content-Type: multipart/mixed; boundary={written}\n\n--q\n\none\n--q--\n")
+    assert message.body.content == "one"
 
 
 @pytest.mark.parametrize(
