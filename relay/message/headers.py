@@ -234,7 +234,7 @@ def parse_parameters(text: str) -> tuple[str, Mapping[str, str]]:
     plain: dict[str, str] = {}
     pieces: dict[str, dict[int, tuple[str, bool]]] = {}
     for segment in segments:
-        name, equals, raw = segment.partition("=")
+        name, equals, raw = without_comments(segment).partition("=")
         name = name.partition("(")[0].strip().lower()
         if not equals or not name:
             continue
