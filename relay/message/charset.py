@@ -228,8 +228,9 @@ def _without_surrogates(octets: bytes) -> bytes:
 
 
 def _in_utf_8(pair: re.Match[bytes]) -> bytes:
-    surrogates = pair[0].decode("utf-8", "surrogatepass")
-    return surrogates.encode("utf-16-le", "surrogatepass").decode("utf-16-le").encode()
+    _, high, low, _, high2, low2 = pair[0]
+    above = (high & 0x0F) << 16 | (low & 0x3F) << 10 | (high2 & 0x0F) << 6 | low2 & 0x3F
+    return chr(0x10000 + above).encode()
 
 
 def _too_many_strays(lossy: str) -> bool:

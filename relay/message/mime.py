@@ -82,17 +82,17 @@ class Structure(NamedTuple):
     leaves: list[Leaf]
     containers: list[str]  # media types of all multiparts that were opened
     warnings: list[str]
+    charsets: list[str]  # that of the first text part to name one
 
     @property
     def charset(self) -> str:
         """The one that the first text part to name one names."""
-        charsets = (leaf.parameters.get("charset") for leaf in self.leaves if leaf.media_type.startswith("text/"))
-        return next(filter(None, charsets), "")
+        return self.charsets[0] if self.charsets else ""
 
 
 def split_parts(content: View, header: Fields) -> Structure:
     """All leaves of a message in order. header: the message's own, as split_fields gave it."""
-    structure = Structure([], [], [])
+    structure = Structure([], [], [], [])
     _split_entity(content, header, 0, len(content), "text/plain", (), structure)
     return structure
 
@@ -148,6 +148,8 @@ def _leaf(
     containers: tuple[Container, ...],
     place: tuple[View, int, int, int],
 ) -> Leaf:
+    if not structure.charsets and media_type.startswith("text/") and (charset := parameters.get("charset")):
+        structure.charsets.append(charset)
     written = found.get("content-disposition")
     disposition, disposition_parameters = parse_parameters(written) if written else ("", {})
     return Leaf(
