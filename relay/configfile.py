@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +19,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from relay import configvalue, vault
-from relay.config import FLOWS, Config, Key, keys_of
+from relay.config import FLOWS, Config, Key, ListenAddress, keys_of
 from relay.configchecks import Noted, Notes, Values, check, settle
 from relay.configvalue import BadValue
 from relay.configyaml import YamlFault, compose, entries, is_nothing, is_quoted, is_text, line_of, merged
@@ -31,6 +32,7 @@ Given = Mapping[str, tuple[int, yaml.Node]]  # line and value of each key of a m
 KEYS: dict[str, Key] = {key.path: key for key in keys_of(Config)}
 _IGNORED = {"health_addr": "is ignored, as since azureSMTPwithOAuth 1.1.1; remove it"}
 _MOST_SECRETS = 2
+_NAME = re.compile(r"[\w.-]{1,64}")  # of a key. What is none may be key and value with no space between: `secret:value`
 _MAX_OCTETS = 1 << 20  # of the file and of each {file:}; /dev/zero must not eat the memory
 
 
@@ -166,8 +168,8 @@ class _Reader:
         given: dict[str, tuple[int, yaml.Node]] = {}
         for key, value in entries(node):
             line, name = line_of(key), str(key.value)
-            if not isinstance(key, yaml.ScalarNode) or len(name) > 64 or not name.isprintable():
-                self.notes.faults.append((line, "a key must be a short word"))
+            if not isinstance(key, yaml.ScalarNode) or not _NAME.fullmatch(name):
+                self.notes.faults.append((line, "a key must be a short word, with a colon and a space behind it"))
             elif name in given:
                 self.notes.faults.append((line, f"{prefix}{name}: stands twice, first in line {given[name][0]}"))
             else:
@@ -243,7 +245,8 @@ class _Reader:
                 value = None if is_nothing(item) else self.string(item, key, place)
                 if value is None:
                     raise BadValue("must not be empty")
-                if value in values:
+                is_free_port = isinstance(value, ListenAddress) and not value.port  # another one each time
+                if value in values and not is_free_port:
                     raise BadValue("stands twice in the list")
                 values.append(value)
         return tuple(values) if node.value or key.kind == "networks" else None

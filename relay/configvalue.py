@@ -46,6 +46,7 @@ _SPELLINGS = {"warning": "warn"}  # azureSMTPwithOAuth takes both
 
 
 _PERIODS_S = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+_ENCRYPTED = "ENCRYPTED"  # a reason of our own, beside OpenSSL's
 
 
 class BadValue(Exception):
@@ -215,7 +216,7 @@ def check_key_pair(cert_file: str, key_file: str) -> None:
     reason = _why_no_pair(cert_file, key_file)
     if "MISMATCH" in reason:
         raise BadValue("is not the key of tls.cert_file")
-    if "DECRYPT" in reason or "PASSWORD" in reason:
+    if reason == _ENCRYPTED:
         raise BadValue("is protected by a pass phrase; store it without one, readable for the service alone")
     if "TOO_SMALL" in reason or "TOO_WEAK" in reason:
         raise BadValue(
@@ -239,11 +240,16 @@ def _why_no_pair(cert_file: str, key_file: str) -> str:
     """OpenSSL's word for what is wrong, or empty."""
     import ssl  # as above
 
+    asked: list[bool] = []
+
+    def no_pass_phrase() -> str:  # without it, one would be asked for on the terminal
+        asked.append(True)
+        return ""
+
     try:
-        # Without the callback, a pass phrase would be asked for on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=lambda: "")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=no_pass_phrase)
     except ssl.SSLError as error:
-        return error.reason or "UNKNOWN"
+        return _ENCRYPTED if asked else error.reason or "UNKNOWN"  # of a PKCS #8 file OpenSSL says no word
     except (OSError, ValueError):
         return "UNKNOWN"
     return ""

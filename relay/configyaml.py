@@ -38,6 +38,7 @@ _MESSAGES = (  # the first whose needle stands in PyYAML's context and problem
         "a backslash that means nothing here; put the value in single quotes",
     ),
     ("mapping values are not allowed", f"a colon in an odd place; check the indentation, or {_QUOTE}"),
+    ("expected ':'", f"not KEY: VALUE, with a space behind the colon; check the line, or {_QUOTE}"),
     ("parsing a flow", f"a [ or {{ without its end, or a value that starts with one; {_QUOTE}"),
     ("but found '<scalar>'", "text behind a closing quote or bracket; put the whole value in quotes"),
     ("another document", "a second document starts here; remove the --- line"),
@@ -124,8 +125,9 @@ def _in_our_words(error: yaml.MarkedYAMLError) -> YamlFault:
     said = f"{error.context or ''} {error.problem or ''}"
     general = f"not valid YAML; check the indentation, and {_QUOTE} where it holds special characters"
     text = next((message for needle, message in _MESSAGES if needle in said), general)
-    # What is never closed is noticed at the end of the file: the place to look at is its start.
-    unclosed = "quoted scalar" in said or "parsing a flow" in said
+    # What is never closed is noticed at the end of the file, a key without its colon in the next line: the place to
+    # look at is the start.
+    unclosed = any(words in said for words in ("quoted scalar", "parsing a flow", "expected ':'"))
     mark = (error.context_mark if unclosed else None) or error.problem_mark
     return YamlFault(mark.line + 1 if mark else 1, text)
 

@@ -253,6 +253,7 @@ def test_listen_address(written: str, host: str, port: int) -> None:
 
 def test_two_free_ports_are_not_one_address_twice() -> None:
     assert len(read(f"{APP}listen_addr: ['127.0.0.1:0', '[::1]:0']\n").listen.addresses) == 2
+    assert len(read(f"{APP}listen_addr: ['127.0.0.1:0', '127.0.0.1:0']\n").listen.addresses) == 2
 
 
 @pytest.mark.parametrize("level", ["warning", "WARN", "Warning"])
@@ -544,6 +545,15 @@ def test_an_address_of_listen_addr_is_none_for_tls(tmp_path: Path) -> None:
         "config.yaml:2: tls.implicit_addr: is an address of listen_addr already",
         "config.yaml:3: admin_addr: is an address of tls.implicit_addr already",
     )
+
+
+@pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
+def test_a_key_with_a_pass_phrase_is_named_as_such(tmp_path: Path, form: str) -> None:
+    key = pem_files.rsa_key()
+    (tmp_path / "cert.pem").write_bytes(pem_files.certificate(key))
+    (tmp_path / "key.pem").write_bytes(pem_files.private(key, "a phrase", form))
+    (fault,) = faults_in(f"{APP}tls: {{cert_file: cert.pem, key_file: key.pem}}\n", tmp_path)
+    assert fault.startswith("config.yaml:2: tls.key_file: is protected by a pass phrase; ")
 
 
 def test_half_of_the_fallback_credentials_does_nothing() -> None:
