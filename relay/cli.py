@@ -194,8 +194,9 @@ def _init(options: argparse.Namespace, program: Path | None) -> int:
     if options.client_secret_file:
         given["client_secret"] = _first_line(options.client_secret_file)
     try:
-        write(path, collect(given, input, getpass.getpass))
-    except EOFError:
+        is_terminal = sys.stdin is not None and sys.stdin.isatty()
+        write(path, collect(given, input, getpass.getpass if is_terminal else input))
+    except (EOFError, RuntimeError):  # the latter: standard input is closed
         print("graph-smtp-relay: no answer; give the values as options (--help lists them)", file=sys.stderr)
         return 2
     except SetupFailed as fault:

@@ -25,6 +25,7 @@ _UNIT = Path("/etc/systemd/system") / f"{NAME}.service"
 _SCRIPT = Path("/etc/init.d") / NAME
 _PACKAGED = tuple(Path(directory, "systemd/system", f"{NAME}.service") for directory in ("/usr/lib", "/lib"))
 _HIDDEN = (Path("/root"), Path("/home"), Path("/tmp"))  # noqa: S108 - ProtectHome and PrivateTmp hide them
+_EXIT_CODES = {0: 0, 6: 2}  # ours, of those of systemctl and the init script: 6 is "not configured" (LSB), else 1
 
 
 class ServiceFault(Exception):
@@ -54,7 +55,7 @@ def control(action: str, program: Path | None, config: Path, say: Callable[[str]
         if not target.exists():
             raise ServiceFault(f"{target}: not installed; see service install")
         command = ["systemctl", action, NAME] if has_systemd else [str(target), action]
-        return _run(command)
+        return _EXIT_CODES.get(_run(command), 1)
     except OSError as fault:
         raise ServiceFault(f"{fault.filename or target}: {fault.strerror}") from None
 

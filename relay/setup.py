@@ -44,9 +44,10 @@ def collect(given: dict[str, str], ask: Callable[[str], str], ask_secretly: Call
 
 def write(path: Path, values: dict[str, str]) -> None:
     """A new configuration file of these values. Raises SetupFailed."""
-    write_new(
-        path, _HEAD + yaml.safe_dump({"oauth2_config": values}, default_style="'", sort_keys=False, allow_unicode=True)
-    )
+    quoted = {
+        key: yaml.safe_dump(value, default_style="'", allow_unicode=True, width=4096) for key, value in values.items()
+    }
+    write_new(path, _HEAD + "oauth2_config:\n" + "".join(f"  {key}: {value}" for key, value in quoted.items()))
 
 
 def write_new(path: Path, text: str, option: str = "--config") -> None:

@@ -309,6 +309,7 @@ def test_init(config_file: Path, tmp_path: Path) -> None:
     assert config_file.stat().st_mode & 0o777 == 0o600
     given = yaml.safe_load(config_file.read_text())["oauth2_config"]
     assert given == {"tenant_id": "example.com", "client_id": CLIENT_ID, "client_secret": "a'b: #c~D"}
+    assert "\noauth2_config:\n  tenant_id: 'example.com'\n" in config_file.read_text(), "as people write it"
     assert run_once("check", "--config", config_file).returncode == 0
     ended = run_once("init", "--offline", "--config", config_file, *options)
     assert (ended.returncode, "is there already" in ended.stderr) == (2, True)
@@ -328,3 +329,9 @@ def test_init_asks(config_file: Path) -> None:
     ended = run_once("init", "--config", config_file, *options, text=f"example.com\n{CLIENT_ID}\nsecret\n")
     assert "Directory (tenant) ID" in ended.stdout
     assert os.path.exists(config_file) == (ended.returncode == 0)
+
+
+def test_init_takes_its_answers_from_a_pipe(config_file: Path) -> None:
+    ended = run_once("init", "--config", config_file, "--offline", text=f"example.com\n{CLIENT_ID}\nsecret\n")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert yaml.safe_load(config_file.read_text())["oauth2_config"]["client_secret"] == "secret"

@@ -121,6 +121,17 @@ def test_a_package_keeps_its_service(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert unit.exists()
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [(0, 0), (1, 1), (3, 1), (6, 2)])
+def test_exit_codes_are_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: int, ours: int) -> None:
+    """An init script has its own (LSB): 3 is a service that does not run, 6 one that is not configured."""
+    monkeypatch.setenv("GRAPH_SMTP_RELAY_ROOT", str(tmp_path))
+    script = tmp_path / "etc/init.d" / NAME
+    script.parent.mkdir(parents=True)
+    script.write_text(f"#!/bin/sh\nexit {theirs}\n")
+    script.chmod(0o755)
+    assert control("status", None, CONFIG_FILE, print) == ours
+
+
 def test_the_seeds_flag(tmp_path: Path) -> None:
     ended = run_once("-service", "status", env={"GRAPH_SMTP_RELAY_ROOT": str(tmp_path)})
     assert (ended.returncode, "not installed" in ended.stderr) == (1, True)
