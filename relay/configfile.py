@@ -44,8 +44,17 @@ class ConfigError(Exception):
         self.faults = faults
 
 
-def load(path: Path, *, environ: Mapping[str, str] = os.environ, key_file: str | None = None) -> Config:
-    """The configuration in the file. key_file: for enc: values; see vault.py. Raises ConfigError."""
+def load(
+    path: Path,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    key_file: str | None = None,
+    needs_account: bool = True,
+) -> Config:
+    """The configuration in the file. Raises ConfigError.
+
+    key_file: for enc: values; see vault.py. needs_account: whether the values of the app registration have to be there.
+    """
     try:
         octets = _read(path)
         for_all = bool(path.stat().st_mode & 0o004)
@@ -56,7 +65,13 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ, key_file: str |
     else:
         directory = path.absolute().parent
         return parse(
-            octets, name=str(path), directory=directory, environ=environ, key_file=key_file, readable_by_all=for_all
+            octets,
+            name=str(path),
+            directory=directory,
+            environ=environ,
+            key_file=key_file,
+            needs_account=needs_account,
+            readable_by_all=for_all,
         )
     raise ConfigError((f"{path}: {reason}",))
 
@@ -68,10 +83,11 @@ def parse(
     directory: Path,
     environ: Mapping[str, str],
     key_file: str | None = None,
+    needs_account: bool = True,
     readable_by_all: bool = False,
 ) -> Config:
     """The same from octets or text. name: the file's, for the faults; directory: where its paths start."""
-    reader = _Reader(directory, environ, Vault(vault.key_file(key_file, environ)))
+    reader = _Reader(directory, environ, Vault(vault.key_file(key_file, environ)), needs_account=needs_account)
     values = reader.read(text)
     notes = reader.notes
     settle(values, directory, notes)
@@ -126,8 +142,11 @@ def _build(tree: type[T], values: Values) -> T:
 class _Reader:
     """Walks the nodes along the table; notes faults and warnings and goes on."""
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], vault: Vault) -> None:
+    def __init__(
+        self, directory: Path, environ: Mapping[str, str], vault: Vault, *, needs_account: bool = True
+    ) -> None:
         self.vault = vault
+        self.needs_account = needs_account
         self.directory = directory.absolute()
         self.environ = environ
         self.notes = Notes()
@@ -196,7 +215,8 @@ class _Reader:
     def entry(self, node: yaml.Node | None, key: Key, place: str, beside: Given, values: Values) -> Any:
         """The value of one key, None where the file says nothing. Raises BadValue."""
         value = None if node is None or is_nothing(node) else self.value(node, key, place)
-        if value is None and key.required and _needs(key, beside, values):
+        is_account = bool(key.flows)  # a value of the app registration
+        if value is None and key.required and (self.needs_account or not is_account) and _needs(key, beside, values):
             raise BadValue("required value is missing")
         return value
 

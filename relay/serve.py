@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relay import configfile, logs, signals
+from relay import configfile, configvalue, logs, signals
 from relay.config import Config
 from relay.configfile import ConfigError
+from relay.configvalue import BadValue
 
 if TYPE_CHECKING:
     from relay.app import Relay
@@ -64,6 +65,8 @@ def sandbox(options: argparse.Namespace) -> int:
     from relay.sandbox.mails import mails
     from relay.sandbox.server import Sandbox, SandboxSettings
 
+    _check_address("--listen", options.listen)
+    _check_address("--admin", options.admin)
     if options.save is not None and not _can_save(options.save):
         return 1
     signals.leave_by(sys.exit)  # which removes the directory
@@ -81,7 +84,7 @@ def sandbox(options: argparse.Namespace) -> int:
             environ={},
         )
         if file := getattr(options, "config", None):
-            given = configfile.load(Path(file), key_file=options.key_file)
+            given = configfile.load(Path(file), key_file=options.key_file, needs_account=False)
             config = console.with_file(config, given, listen=not options.listen, admin=not options.admin)
         if not _open_log(config):
             return 1
@@ -119,6 +122,15 @@ def _open_log(config: Config) -> bool:
         )
         return False
     return True
+
+
+def _check_address(option: str, text: str) -> None:
+    """Raises ConfigError."""
+    try:
+        if text:
+            configvalue.address(text)
+    except BadValue as fault:
+        raise ConfigError((f"graph-smtp-relay: {option}: {fault}",)) from None
 
 
 def _can_save(directory: Path) -> bool:

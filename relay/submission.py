@@ -97,9 +97,9 @@ class Submission:
         except BaseException:  # its greenlet is ended from outside: shutdown_timeout is over, and 421 was said already
             in_doubt = "graph" in deadline.spent
             reason = "cut off at the stop; the client was told to send it again"
-            self._log_line(
-                "deferred", attempt, replies.SHUTTING_DOWN, {"reason": reason, "possible_duplicate": in_doubt or None}
-            )
+            # How often Graph was asked only its own side knows; a line that said 0 would deny the doubt beside it.
+            facts = {"reason": reason, "attempts": int(in_doubt), "possible_duplicate": in_doubt or None}
+            self._log_line("deferred", attempt, replies.SHUTTING_DOWN, facts)
             raise
         finally:
             in_doubt_since = attempt.in_doubt_since if reply.code < 500 else None

@@ -128,7 +128,7 @@ def test_the_sandbox_takes_its_smtp_side_from_a_config(tmp_path: Path, order: tu
     path = tmp_path / "some.yaml"
     path.write_text(
         "listen_addr: [127.0.0.1:0, 127.0.0.2:0]\nmax_message_size: 1000\nhttps_proxy: http://127.0.0.1:1\nworkers: 2\n"
-        "oauth2_config: {flow: client_credentials, client_id: a, client_secret: b, tenant_id: c}\n"
+        "oauth2_config: {flow: client_credentials}\n"  # no account is needed
     )
     with RelayProcess(tmp_path, {}, arguments=[word.format(path) for word in order]) as relay:
         wait_until(
@@ -151,6 +151,13 @@ def test_a_config_that_the_sandbox_cannot_read(tmp_path: Path) -> None:
         2,
         f"{tmp_path / 'none.yaml'}: cannot be read: No such file or directory\n",
     )
+
+
+@pytest.mark.parametrize("option", ["--listen", "--admin"])
+def test_an_address_that_the_sandbox_cannot_take(option: str) -> None:
+    ended = run_once("sandbox", option, "nowhere")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"graph-smtp-relay: {option}: must be HOST:PORT")
 
 
 def test_config_from_the_environment_and_beside_the_program(lone_program: Path, tmp_path: Path) -> None:

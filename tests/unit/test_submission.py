@@ -282,6 +282,7 @@ def test_a_message_that_is_cut_off_at_the_stop_has_its_line_too(asked: bool, dou
     check(records)
     (line,) = [record.__dict__ for record in records if record.getMessage() == "deferred"]
     assert (line["reply"], line["possible_duplicate"], line["message_id"]) == ("421 4.3.2", doubt, "M1")
+    assert line["attempts"] == int(asked)
     assert "stop" in line["reason"]
 
 
