@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,8 @@ def settle(values: Values, directory: Path, notes: Notes) -> None:
     is_default = asked in ((), EntraConfig().scopes)
     values["oauth2_config.scopes"] = (f"{audience}/.default",) if is_default else asked
     if log := values.get("log"):  # as in the seed: a bare name lies beside the file
+        if "\\" in log or re.match(r"[A-Za-z]:", log):
+            notes.warn("log", "is a path of Windows, and no directory here; name a file on this machine")
         values["log"] = str((directory / log if Path(log).name == log else Path(log)).absolute())
     is_by_password = values.get("oauth2_config.flow", "password") == "password"
     has_fallback = "fallback_smtp_user" in values and "fallback_smtp_pass" in values

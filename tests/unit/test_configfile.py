@@ -268,6 +268,15 @@ def test_log_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(f"{APP}log: /var/log/relay.log\n").log.path == "/var/log/relay.log"
 
 
+@pytest.mark.parametrize(
+    "path", [r"C:\logs\relay.log", "C:/logs/relay.log", r"'\\server\share\relay.log'", r"logs\relay.log"]
+)
+def test_a_windows_path_of_the_log_is_warned_of(path: str) -> None:
+    """It is taken as it is: for us it is the name of a file, or of a directory that is mostly not there."""
+    (warning,) = read(f"{APP}log: {path}\n").warnings
+    assert warning.startswith("config.yaml:2: log: is a path of Windows")
+
+
 def test_networks() -> None:
     config = read(f"{APP}allowed_networks: [10.0.5.0/24, 192.168.1.7, '2001:db8::/32']\nanonymous_networks: []\n")
     assert config.access.allowed_networks == tuple(map(ip_network, ("10.0.5.0/24", "192.168.1.7/32", "2001:db8::/32")))
