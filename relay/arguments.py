@@ -152,7 +152,7 @@ def _add_sandbox(add: _Add) -> None:
         "the relay beside a stand-in for Microsoft 365: nothing to configure",
         "Start the relay beside a stand-in for Microsoft 365 on loopback: no account, no configuration, nothing leaves "
         "the machine. It takes any login, and mail without one. With --config, addresses, TLS, limits and networks are "
-        "those of the file; its logins and its way to Microsoft are not used.",
+        "those of the file; its logins and its way to Microsoft are not used, and may be left out.",
     )
     sandbox.add_argument(
         "--listen", metavar="HOST:PORT", default="", help="where to accept SMTP; default: 127.0.0.1:2526"
