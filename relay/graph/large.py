@@ -109,7 +109,12 @@ class LargeMail:
             log.info("draft_cleaned_up", extra={"message_id": errand.message_id, "mailbox": errand.mailbox})
 
     def take_over(self, earlier: LargeMail) -> None:
-        """What one of an earlier configuration has left, and leaves while its last messages go, is for us to delete."""
+        """What one of an earlier configuration has learnt of Graph's limit, unless the new one says otherwise.
+
+        What it has left, and leaves while its last messages go, is for us to delete.
+        """
+        if earlier._configured_bytes == self._configured_bytes:
+            self.limit_bytes = earlier.limit_bytes
         self._left = earlier._left
 
     def purge(self) -> None:

@@ -46,7 +46,7 @@ SMALL_AND_LARGE = mail(file(10, "small"), file(5_000_000, "large"), file(20, "la
 
 
 class Scene:
-    def __init__(self, *, attempts: int = 3, timeout_s: float = 110, **settings: Any) -> None:
+    def __init__(self, *, attempts: int = 3, timeout_s: float = 110, limit: int = 4_000_000, **settings: Any) -> None:
         self.clock = FakeClock()
         self.tenant = Tenant(**{"permissions": BOTH, **settings})
         self.session = TenantSession(self.tenant)
@@ -57,7 +57,7 @@ class Scene:
             self.tokens,  # type: ignore[arg-type]
             RetryPolicy(attempts, 0.5),
             self.clock,
-            4_000_000,
+            limit,
             draw=lambda: 0.0,
         )
 
@@ -615,6 +615,14 @@ def test_the_limit_only_goes_down() -> None:
     assert scene.large.limit_bytes == 2_999_999
     scene.large.lower_limit(1, "MESSAGE1")
     assert scene.large.limit_bytes == 65_536
+
+
+def test_the_limit_outlives_a_reload_that_does_not_change_it() -> None:
+    old, same, other = Scene(), Scene(), Scene(limit=3_900_000)
+    old.large.lower_limit(3_000_000, "MESSAGE1")
+    same.large.take_over(old.large)
+    other.large.take_over(old.large)
+    assert (same.large.limit_bytes, other.large.limit_bytes) == (2_999_999, 3_900_000)
 
 
 def test_no_url_or_token_in_any_error_or_line() -> None:
