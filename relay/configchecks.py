@@ -122,6 +122,7 @@ def _check_addresses(values: Values, notes: Notes) -> None:
 def _check_tls(values: Values, notes: Notes) -> None:
     """Certificate and key belong together, and TLS from the first octet needs them."""
     pair = {name: values.get(name, "") for name in ("tls.cert_file", "tls.key_file")}
+    old = values.get("tls.min_version") in ("TLSv1", "TLSv1.1")
     if any(notes.is_faulty(name, values) for name in pair):
         return
     missing = [name for name, path in pair.items() if not path]
@@ -130,10 +131,10 @@ def _check_tls(values: Values, notes: Notes) -> None:
         notes.fault(given, f"needs {missing[0]} too")
     elif not missing:
         with notes.noting(notes.lines["tls.key_file"], "tls.key_file"):
-            configvalue.check_key_pair(pair["tls.cert_file"], pair["tls.key_file"])
+            configvalue.check_key_pair(pair["tls.cert_file"], pair["tls.key_file"], for_old_tls=old)
     elif values.get("tls.implicit_addr"):
         notes.fault("tls.implicit_addr", "needs tls.cert_file and tls.key_file")
-    if values.get("tls.min_version") in ("TLSv1", "TLSv1.1"):
+    if old:
         notes.warn("tls.min_version", "lets old and weak TLS in; raise it as soon as no device needs it any more")
 
 

@@ -211,9 +211,12 @@ def ca_bundle(path: str) -> str:
     return path
 
 
-def check_key_pair(cert_file: str, key_file: str) -> None:
-    """Raises BadValue unless the two PEM files are a certificate chain and its private key, without a pass phrase."""
-    reason = _why_no_pair(cert_file, key_file)
+def check_key_pair(cert_file: str, key_file: str, *, for_old_tls: bool) -> None:
+    """Raises BadValue unless the two PEM files are a certificate chain and its private key, without a pass phrase.
+
+    for_old_tls: below TLS 1.2, which OpenSSL speaks at a security level that takes small keys and SHA-1 as well.
+    """
+    reason = _why_no_pair(cert_file, key_file, for_old_tls)
     if "MISMATCH" in reason:
         raise BadValue("is not the key of tls.cert_file")
     if reason == _ENCRYPTED:
@@ -236,7 +239,7 @@ def check_client_certificate(path: str, pass_phrase: str) -> None:
     raise BadValue(f"cannot be used: {reason}")
 
 
-def _why_no_pair(cert_file: str, key_file: str) -> str:
+def _why_no_pair(cert_file: str, key_file: str, for_old_tls: bool) -> str:
     """OpenSSL's word for what is wrong, or empty."""
     import ssl  # as above
 
@@ -246,8 +249,11 @@ def _why_no_pair(cert_file: str, key_file: str) -> str:
         asked.append(True)
         return ""
 
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if for_old_tls:
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=no_pass_phrase)
+        context.load_cert_chain(cert_file, key_file, password=no_pass_phrase)
     except ssl.SSLError as error:
         return _ENCRYPTED if asked else error.reason or "UNKNOWN"  # of a PKCS #8 file OpenSSL says no word
     except (OSError, ValueError):

@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from relay.config import CLOUDS, PRIVATE_NETWORKS, AuthLimit, Config, ListenAddr
 from relay.configfile import ConfigError, load, parse
 from relay.credentials import Secret, hash_password
 from relay.selfsigned import make_pair
+from relay.smtp import tls
 from relay.vault import Vault
 from tests.support import pem_files
 
@@ -563,6 +565,18 @@ def test_a_key_with_a_pass_phrase_is_named_as_such(tmp_path: Path, form: str) ->
     (tmp_path / "key.pem").write_bytes(pem_files.private(key, "a phrase", form))
     (fault,) = faults_in(f"{APP}tls: {{cert_file: cert.pem, key_file: key.pem}}\n", tmp_path)
     assert fault.startswith("config.yaml:2: tls.key_file: is protected by a pass phrase; ")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_a_small_key_is_for_old_tls(tmp_path: Path) -> None:
+    """Old devices may trust just this one; OpenSSL takes it where it speaks TLS 1.0, and so does the relay."""
+    key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - that is the matter
+    (tmp_path / "cert.pem").write_bytes(pem_files.certificate(key))
+    (tmp_path / "key.pem").write_bytes(pem_files.private(key))
+    (fault,) = faults_in(f"{APP}tls: {{cert_file: cert.pem, key_file: key.pem}}\n", tmp_path)
+    assert "too weak for OpenSSL" in fault
+    read(f"{APP}tls: {{cert_file: cert.pem, key_file: key.pem, min_version: TLSv1}}\n", directory=tmp_path)
+    assert tls.server_context(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"), "TLSv1")
 
 
 def test_half_of_the_fallback_credentials_does_nothing() -> None:
