@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import resource
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,10 +50,14 @@ def open_listeners(config: Config) -> Listeners:
     admin = config.admin.addr
     sockets: list[socket.socket] = []
     wanted = {"listen_addr": plain, "tls.implicit_addr": implicit, "admin_addr": [admin] if admin else []}
+    ports = Counter(one.port for sources in wanted.values() for one in sources if isinstance(one, ListenAddress))
     try:
         for key, sources in wanted.items():
             for source in sources:
-                sockets.append(listen(source, key) if isinstance(source, ListenAddress) else source)
+                if isinstance(source, ListenAddress):
+                    # [::] leaves IPv4 alone where another line says who listens there.
+                    source = listen(source, key, with_ipv4=not source.port or ports[source.port] == 1)
+                sockets.append(source)
     except OSError:
         for sock in sockets:
             sock.close()

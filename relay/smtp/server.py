@@ -49,14 +49,17 @@ class Door:
     turned_away: Callable[[str, dict[str, object]], None] = lambda event, facts: None  # event and facts of the log
 
 
-def listen(address: ListenAddress, key: str) -> socket.socket:
-    """A listening socket. Raises OSError with the address in its text, and the key of the configuration to change."""
-    family = socket.AF_INET6 if ":" in address.host or not address.host else socket.AF_INET
+def listen(address: ListenAddress, key: str, *, with_ipv4: bool = False) -> socket.socket:
+    """A listening socket. Raises OSError with the address in its text, and the key of the configuration to change.
+
+    with_ipv4: [::] is for IPv4 too, as :PORT is.
+    """
     try:
-        if not address.host:
+        if not address.host or (address.host == "::" and with_ipv4):
             return _listen_everywhere(address.port)
         found = socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
-        family, _, _, _, target = found[0]
+        # The program we come from takes the IPv4 address of a name too: localhost is mostly ::1 first.
+        family, _, _, _, target = min(found, key=lambda one: one[0] != socket.AF_INET)
         return _bound(family, target)
     except (OSError, OverflowError) as fault:
         raise OSError(getattr(fault, "errno", None), f"{address}: {_bind_advice(fault, address, key)}") from fault

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import BinaryIO
 
 import gevent
@@ -25,6 +25,7 @@ from tests.support.backend import MemoryBackend
 from tests.support.dialog import SETTINGS, all_records
 from tests.support.forked import wait_until
 from tests.support.gevent_thread import GeventThread
+from tests.support.needed import needs_ipv6
 from tests.support.wire import ENVELOPE
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
@@ -269,6 +270,25 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+@needs_ipv6
+@pytest.mark.parametrize("with_ipv4", [True, False])
+def test_every_address_written_as_that_of_ipv6(with_ipv4: bool) -> None:
+    with listen(ListenAddress("::", 0), "listen_addr", with_ipv4=with_ipv4) as sock:
+        port = sock.getsockname()[1]
+        socket.create_connection(("::1", port), timeout=40).close()
+        with nullcontext() if with_ipv4 else pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=40).close()
+
+
+def test_of_a_name_the_address_for_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On most machines, localhost is ::1 first; a device that was given 127.0.0.1 would find nobody."""
+    both = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
+    found = [(family, socket.SOCK_STREAM, 6, "", target) for family, target in both]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    with listen(ListenAddress("localhost", 0), "listen_addr") as sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
 
 
 def test_no_delay_is_for_tcp() -> None:
