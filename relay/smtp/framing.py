@@ -4,10 +4,12 @@ for the clients that the administrator has named in bare_lf_networks."""
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-NEARLY_ENDS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n")
-"""What some clients send instead, and wait."""
+NEARLY_ENDED = re.compile(rb"(?:\n\.\r?\n|\r\.\r\n?)(?:QUIT\r?\n)?\Z", re.IGNORECASE)
+"""What some clients have sent instead, and wait; a file that a script sends has its QUIT behind that."""
+NEARLY_AN_END = len(b"\n.\r\nQUIT\r\n")
 
 
 class Framing(NamedTuple):

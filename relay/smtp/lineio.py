@@ -18,7 +18,7 @@ from relay.clock import Clock, Deadline
 from relay.smtp import tls
 from relay.smtp.budget import Reservation
 from relay.smtp.command import DEFAULT_LIMIT, LONGEST_LINE, line_limit
-from relay.smtp.framing import BARE_LF, CR_LF, NEARLY_ENDS
+from relay.smtp.framing import BARE_LF, CR_LF, NEARLY_AN_END, NEARLY_ENDED
 from relay.spool import Octets, Spool
 from relay.tlslayer import TlsLayer
 
@@ -214,7 +214,7 @@ class LineIO:
             if fits:
                 spool = spool if spool is not None else Spool(digested=True)
                 spool.append(piece)
-            passed, held = (passed + held[:cut])[-4:], held[cut:]
+            passed, held = (passed + held[:cut])[-NEARLY_AN_END:], held[cut:]
             held += self._receive_data(passed + held)
         if size > limit:
             raise DataTooLarge(size)
@@ -340,7 +340,7 @@ class LineIO:
         try:
             return self._receive(self._timeout_s)
         except TimedOut:
-            raise TimedOut(waiting_for_dot=recent.endswith(NEARLY_ENDS)) from None
+            raise TimedOut(waiting_for_dot=NEARLY_ENDED.search(recent) is not None) from None
 
     def _discard_line(self, until: float) -> None:
         while True:

@@ -196,7 +196,9 @@ def test_past_the_lifetime_a_reply_is_written_and_nothing_read() -> None:
     assert sock.sent == [b"250 2.0.0 Ok\r\n"]
 
 
-@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n"])
+@pytest.mark.parametrize(
+    "end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\n.\nQUIT\n", b"\n.\r\nquit\r\n"]
+)
 @pytest.mark.parametrize("text", [b"", b"text", b"\r\n"])
 @pytest.mark.parametrize("single", [False, True])
 def test_waiting_behind_a_bare_line_end_is_noticed(end: bytes, text: bytes, single: bool) -> None:
@@ -209,7 +211,9 @@ def test_waiting_behind_a_bare_line_end_is_noticed(end: bytes, text: bytes, sing
     assert caught.value.waiting_for_dot
 
 
-@pytest.mark.parametrize("octets", [b"", b"text", b"text\r\n", b"text\r\n.", b"text\r\n.\r", b"text.\n", b"a\n..\n"])
+@pytest.mark.parametrize(
+    "octets", [b"", b"text", b"text\r\n", b"text\r\n.", b"text\r\n.\r", b"text.\n", b"a\n..\n", b"\nQUIT\n"]
+)
 def test_waiting_for_another_reason_is_not_taken_for_it(octets: bytes) -> None:
     io, _ = line_io([octets], ending=TimeoutError)
     with pytest.raises(TimedOut) as caught:
