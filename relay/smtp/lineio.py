@@ -45,16 +45,20 @@ class Alarm(Protocol):
         ...
 
 
-class Disconnected(Exception):
-    """The client is gone, or does not read what we write."""
-
-
-class TimedOut(Exception):
-    """The client took too long. waiting_for_dot: it seems to wait behind LF . LF for the end of its message."""
+class _Over(Exception):
+    """Nothing more will come. waiting_for_dot: the client seems to have waited behind LF . LF."""
 
     def __init__(self, waiting_for_dot: bool = False) -> None:
         super().__init__()
         self.waiting_for_dot = waiting_for_dot
+
+
+class Disconnected(_Over):
+    """The client is gone, or does not read what we write."""
+
+
+class TimedOut(_Over):
+    """The client took too long."""
 
 
 class LineTooLong(Exception):
@@ -339,8 +343,9 @@ class LineIO:
     def _receive_data(self, recent: bytes) -> bytes:
         try:
             return self._receive(self._timeout_s)
-        except TimedOut:
-            raise TimedOut(waiting_for_dot=NEARLY_ENDED.search(recent) is not None) from None
+        except (TimedOut, Disconnected) as over:
+            over.waiting_for_dot = NEARLY_ENDED.search(recent) is not None
+            raise
 
     def _discard_line(self, until: float) -> None:
         while True:

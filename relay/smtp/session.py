@@ -84,8 +84,8 @@ class Session:
             while not self._closing:
                 self._one_command()
             self._io.flush()
-        except Disconnected:
-            sessionlog.said(self.client, "client_gone")
+        except Disconnected as gone:
+            sessionlog.gone(self.client, waiting_for_dot=gone.waiting_for_dot)
         except TlsFailed as failure:
             if not self._draining:
                 sessionlog.noted(self.client, "tls_failed", str(failure))

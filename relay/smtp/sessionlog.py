@@ -14,6 +14,11 @@ from relay.stats import Result
 
 log = logging.getLogger(__name__)
 
+_BARE_LF = (
+    "the client ends its message with a bare LF instead of CR LF and {}; "
+    "if it is an old device, put its address into bare_lf_networks"
+)
+
 
 def _facts(client: Client, **more: object) -> dict[str, object]:
     return {"session": client.session, "client": client.address, **more}
@@ -58,10 +63,17 @@ def command(client: Client, parsed: Command, *, known: bool) -> None:
 def timed_out(client: Client, *, waiting_for_dot: bool) -> None:
     """waiting_for_dot: it seems to wait behind LF . LF."""
     if waiting_for_dot:
-        reason = "the client ends its message with a bare LF instead of CR LF and waits; "
-        warned(client, "timeout", reason + "if it is an old device, put its address into bare_lf_networks")
+        warned(client, "timeout", _BARE_LF.format("waits"))
     else:
         log.info("timeout", extra=_facts(client))
+
+
+def gone(client: Client, *, waiting_for_dot: bool) -> None:
+    """waiting_for_dot: it seems to have waited behind LF . LF, and given up before we did."""
+    if waiting_for_dot:
+        warned(client, "client_gone", _BARE_LF.format("hung up without an answer"))
+    else:
+        said(client, "client_gone")
 
 
 def address_refused(client: Client, key: str, identity: Identity) -> None:

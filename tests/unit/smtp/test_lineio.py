@@ -201,12 +201,15 @@ def test_past_the_lifetime_a_reply_is_written_and_nothing_read() -> None:
 )
 @pytest.mark.parametrize("text", [b"", b"text", b"\r\n"])
 @pytest.mark.parametrize("single", [False, True])
-def test_waiting_behind_a_bare_line_end_is_noticed(end: bytes, text: bytes, single: bool) -> None:
+@pytest.mark.parametrize("ending", [TimeoutError, ConnectionResetError, None], ids=["waits", "resets", "hangs up"])
+def test_waiting_behind_a_bare_line_end_is_noticed(
+    end: bytes, text: bytes, single: bool, ending: type[OSError] | None
+) -> None:
     octets = text + end
     if octets == b"\r\n\r\n.\n":
         octets = b"x" + octets
-    io, _ = line_io([octets[i : i + 1] for i in range(len(octets))] if single else [octets], ending=TimeoutError)
-    with pytest.raises(TimedOut) as caught:
+    io, _ = line_io([octets[i : i + 1] for i in range(len(octets))] if single else [octets], ending=ending)
+    with pytest.raises(TimedOut if ending is TimeoutError else Disconnected) as caught:
         io.read_data(1000, room())
     assert caught.value.waiting_for_dot
 
