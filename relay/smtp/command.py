@@ -27,7 +27,7 @@ _QUOTED = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
 _UTF8 = "\u00a0-\ud7ff\uf900-\ufffd\U00010000-\U0010ffff"
 # Dots beyond dot-string are seen in real addresses (a..b@, a.@): harmless here, Graph has the last word.
 _LOCAL = "(?=[.]*[{more}{atext}])[.{more}{atext}]+|{quoted}"
-_LABEL = "[A-Za-z0-9_{more}](?:[A-Za-z0-9_{more}-]*[A-Za-z0-9_{more}])?"
+_LABEL = "[A-Za-z0-9_{more}](?:[A-Za-z0-9_{more}-]{{0,61}}[A-Za-z0-9_{more}])?"  # RFC 1035 §2.3.4: 63 octets
 
 
 @cache

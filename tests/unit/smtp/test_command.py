@@ -167,8 +167,11 @@ def test_syntax(argument: str) -> None:
         ("", False),
         ("a" * 64 + "@b", True),
         ("a" * 65 + "@b", False),
-        ("a@" + "b" * 252, True),
-        ("a@" + "b" * 253, False),
+        ("a@" + "b" * 63, True),
+        ("a@" + "b" * 64, False),
+        ("a@c." + "b" * 64 + ".d", False),
+        ("a@" + "b." * 125 + "cc", True),  # 254 in all
+        ("a@" + "b." * 125 + "ccc", False),
     ],
 )
 def test_is_address(text: str, is_one: bool) -> None:
