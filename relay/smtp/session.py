@@ -319,7 +319,12 @@ class Session:
 
     def _submit(self, transaction: Transaction, content: Octets) -> Reply:
         self._unanswered = envelope = transaction.envelope()
-        return self._backend.submit(envelope, content, transaction.identity, self.client, self._io.is_gone)
+        try:
+            # What was pipelined with the data is not answered as late as that: clients wait less for it.
+            self._io.flush()
+        finally:  # who is gone by now has still handed over a whole message, and may not come again
+            reply = self._backend.submit(envelope, content, transaction.identity, self.client, self._io.is_gone)
+        return reply
 
     def _hand_over(self, envelope: Envelope) -> None:
         """Send the reply to the message now, and tell the backend whether anybody was there to take it.

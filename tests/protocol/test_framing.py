@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.smtp.lineio import DataTooLarge
-from tests.support.wire import ENVELOPE, LOGIN, converse, line_io, room
+from relay.clock import Deadline
+from relay.identity import Client, Identity
+from relay.smtp.envelope import Envelope
+from relay.smtp.lineio import DataTooLarge, LineIO
+from relay.smtp.reply import Reply
+from relay.smtp.session import Session
+from tests.support.backend import CLIENT, MemoryBackend
+from tests.support.clock import FakeClock
+from tests.support.dialog import SETTINGS
+from tests.support.wire import ENVELOPE, LOGIN, SegmentSocket, converse, line_io, room
 
 END = b"\r\n.\r\n"
 PIECE = 65536  # what one recv() asks for
@@ -190,3 +199,53 @@ def test_pipelined_replies_leave_in_one_piece() -> None:
     group = b"MAIL FROM:<a@example.com>\r\n" + b"RCPT TO:<b@example.com>\r\n" * 50
     outcome = converse([LOGIN, group, b"QUIT\r\n"])
     assert [write.count(b"\r\n") for write in outcome.writes] == [1, 10, 51, 1]
+
+
+class Watched(MemoryBackend):
+    """Takes down what had left for the client by the time that a message was submitted."""
+
+    sock: SegmentSocket
+    left: bytes = b""
+
+    def submit(
+        self, envelope: Envelope, content: bytes, identity: Identity, client: Client, gone: Callable[[], bool]
+    ) -> Reply:
+        self.left = b"".join(self.sock.sent)
+        return super().submit(envelope, content, identity, client, gone)
+
+
+class BrokenSocket(SegmentSocket):
+    """The client is gone behind the greeting."""
+
+    def sendall(self, data: bytes, /) -> None:
+        if self.sent:
+            raise BrokenPipeError
+        super().sendall(data)
+
+
+ALL_AT_ONCE = (
+    LOGIN + ENVELOPE + b"x\r\n.\r\nNOOP\r\n",
+    LOGIN + ENVELOPE.replace(b"DATA", b"BDAT 3 LAST") + b"x\r\nNOOP\r\n",
+)
+
+
+@pytest.mark.parametrize("octets", ALL_AT_ONCE, ids=["DATA", "BDAT"])
+def test_pipelined_replies_do_not_wait_for_the_upstream(octets: bytes) -> None:
+    """RFC 3030 §4.2: a chunk may come in one group with MAIL and RCPT, whose replies are due sooner than its own."""
+    backend = Watched()
+    io, backend.sock = line_io([octets])
+    Session(io, CLIENT, backend, SETTINGS).run()
+    assert re.findall(rb"(?m)^\d+ \d[.]\d[.]\d", backend.left) == [b"235 2.7.0", b"250 2.1.0", b"250 2.1.5"]
+    assert b"".join(backend.sock.sent).endswith(b"queued as MESSAGE1\r\n250 2.0.0 Ok\r\n")
+    assert backend.heard == [True]
+
+
+@pytest.mark.parametrize("octets", ALL_AT_ONCE, ids=["DATA", "BDAT"])
+def test_a_whole_message_goes_out_for_a_client_that_has_gone(octets: bytes) -> None:
+    """Some send all that they have, and close: they do not come again. The backend is told that nobody heard it."""
+    backend = MemoryBackend()
+    clock = FakeClock()
+    sock = BrokenSocket([octets], clock)
+    Session(LineIO(sock, clock, 60, Deadline(clock, 300)), CLIENT, backend, SETTINGS).run()
+    assert [delivery.content for delivery in backend.deliveries] == [b"x\r\n"]
+    assert backend.heard == [False]
