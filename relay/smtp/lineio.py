@@ -229,17 +229,30 @@ class LineIO:
         spool.append(piece)
         return spool.finish()
 
-    def read_chunk(self, size: int, spool: Spool | None) -> None:
-        """Exactly that many octets (RFC 3030 §2), into the spool, or nowhere. Raises TimedOut, Disconnected."""
-        octets = self._rest()
+    def read_chunk(self, size: int, spool: Spool | None = None, reservation: Reservation | None = None) -> None:
+        """Exactly that many octets (RFC 3030 §2), into the spool, or nowhere.
+
+        Where the reservation cannot grow, they are drained, the spool cleared, and OverBudget raised. Raises TimedOut,
+        Disconnected.
+        """
+        octets, left = self._rest(), size
+        fits = True
         while True:
-            self._buffer = octets[size:]
-            if spool is not None:
-                spool.append(octets[:size])
-            size -= len(octets)
-            if size <= 0:
-                return
+            self._buffer = octets[left:]
+            if fits and spool is not None:
+                piece = octets[:left]
+                fits = reservation is None or reservation.grow(len(piece))
+                if fits:
+                    spool.append(piece)
+                elif reservation is not None:
+                    spool.clear()
+                    reservation.release()
+            left -= len(octets)
+            if left <= 0:
+                break
             octets = self._receive(self._timeout_s)
+        if not fits:
+            raise OverBudget(size)
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """The handshake; what the client sent ahead of it is discarded (CVE-2011-0411).

@@ -286,8 +286,7 @@ class Session:
             content = self._io.read_data(self._settings.max_message_bytes, self._reservation)
             return self._submit(transaction, content)
         except DataRefused as refusal:
-            reply = replies.TOO_LARGE if isinstance(refusal, DataTooLarge) else replies.NO_ROOM
-            return self._refused(transaction, reply, refusal.size)
+            return self._refused(transaction, _reply_to(refusal), refusal.size)
         finally:
             self._drop_transaction()
 
@@ -296,19 +295,23 @@ class Session:
         size, last = command.parse_bdat(argument)
         transaction = self._transaction
         if last is None:
-            self._io.read_chunk(size, None)
+            self._io.read_chunk(size)
             if size or (transaction is not None and transaction.chunks is not None):
                 self._drop_transaction()  # or a LAST behind it would send a message with a hole in it
             raise Reject(replies.SYNTAX)
         if transaction is None or not transaction.forward_paths:
-            self._io.read_chunk(size, None)
+            self._io.read_chunk(size)
             raise Reject(replies.BAD_SEQUENCE)
         chunks = Spool(digested=True) if transaction.chunks is None else transaction.chunks
-        refusal = self._chunk_refusal(len(chunks), size)
-        self._io.read_chunk(size, chunks if refusal is None else None)
-        if refusal is not None:
+        whole = len(chunks) + size
+        try:
+            if whole > self._settings.max_message_bytes:
+                self._io.read_chunk(size)
+                raise DataTooLarge(whole)
+            self._io.read_chunk(size, chunks, self._reservation)
+        except DataRefused as refusal:
             self._drop_transaction()
-            return self._refused(transaction, refusal, len(chunks) + size)
+            return self._refused(transaction, _reply_to(refusal), whole)
         transaction.chunks = chunks
         if not last:
             return replies.CHUNK_OK
@@ -339,12 +342,6 @@ class Session:
         self._io.flush()
         self._unanswered, self._goes_on = None, False
         self._backend.answered(envelope, self.client, heard=heard)
-
-    def _chunk_refusal(self, held: int, size: int) -> Reply | None:
-        """Why a chunk of that size cannot be taken beside the octets held; it is read and dropped then."""
-        if held + size > self._settings.max_message_bytes:
-            return replies.TOO_LARGE
-        return None if self._reservation.grow(size) else replies.NO_ROOM
 
     def _drop_transaction(self) -> None:
         if self._transaction is not None:
@@ -399,6 +396,10 @@ class Session:
     def _say_timeout(self, timeout: TimedOut) -> None:
         sessionlog.timed_out(self.client, waiting_for_dot=timeout.waiting_for_dot)
         self._farewell(replies.TIMED_OUT)
+
+
+def _reply_to(refusal: DataRefused) -> Reply:
+    return replies.TOO_LARGE if isinstance(refusal, DataTooLarge) else replies.NO_ROOM
 
 
 # One for all sessions: bound methods that a session holds keep it in memory until the next collection of garbage.

@@ -16,15 +16,18 @@ import pytest
 from relay.clock import Clock, Deadline
 from relay.selfsigned import write_pair
 from relay.smtp import tls
+from relay.smtp.budget import Budget
 from relay.smtp.lineio import (
     DataTooLarge,
     Disconnected,
     LineIO,
     LineTooLong,
+    OverBudget,
     TimedOut,
     TlsFailed,
     TlsHello,
 )
+from relay.spool import Spool
 from relay.tlslayer import TlsLayer
 from tests.support.clock import FakeClock
 from tests.support.wire import SegmentSocket, line_io, room
@@ -235,6 +238,19 @@ def test_what_is_drained_is_not_kept() -> None:
     finally:
         tracemalloc.stop()
     assert caught.value.size == 65536 * 400 + 2
+
+
+def test_a_chunk_that_is_announced_takes_no_room_before_it_comes() -> None:
+    budget = Budget(1000)
+    reservation, spool = budget.reservation(), Spool()
+    io, _ = line_io([b"x" * 10])
+    with pytest.raises(Disconnected):
+        io.read_chunk(900, spool, reservation)
+    assert budget.used == 10
+    io, _ = line_io([b"x" * 600, b"x" * 600, b"xQUIT\r\n"])
+    with pytest.raises(OverBudget):
+        io.read_chunk(1201, spool, reservation)
+    assert (budget.used, len(spool), io.read_line()) == (0, 0, b"QUIT")
 
 
 def test_a_client_that_is_gone_before_the_handshake_is_not_in_tls() -> None:
