@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from email import policy as mail_policy
-from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import requests
 
+from relay import testmail
 from relay.clock import Clock, Deadline
 from relay.config import Config, EntraConfig
 from relay.credentials import Secret
@@ -304,22 +302,13 @@ class OnlineCheck:
         delivery = Delivery(Mailer(self._client, tokens, policy, clock), large, graph, clock)
         envelope = Envelope(new_id(), senders[0], (self._send_to,))
         deadline = Deadline(clock, graph.submit_timeout_s)
+        text = "This is a test. It went through Microsoft Graph, so the relay is set up well.\n"
+        content = testmail.message(senders[0], self._send_to, text).as_bytes()
         try:
-            receipt = delivery.deliver(envelope, test_mail(senders[0], self._send_to), identity, deadline, Account())
+            receipt = delivery.deliver(envelope, content, identity, deadline, Account())
         except (UpstreamError, ContentError) as fault:
             return _failed(name, fault)
         return Step(name, "ok", f"Microsoft has taken it from {senders[0]} (request-id {receipt.request_id})")
-
-
-def test_mail(sender: str, recipient: str) -> bytes:
-    """A short message that says what it is."""
-    message = EmailMessage(policy=mail_policy.SMTPUTF8)  # an address may be one of RFC 6531
-    message["From"], message["To"] = sender, recipient
-    message["Subject"] = "Test of graph-smtp-relay"
-    message["Date"] = format_datetime(datetime.now(UTC))
-    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or "localhost")
-    message.set_content("This is a test. It went through Microsoft Graph, so the relay is set up well.\n")
-    return message.as_bytes()
 
 
 def read_claims(token: Secret) -> dict[str, Any] | None:

@@ -9,12 +9,9 @@ import smtplib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email import policy
-from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
 from pathlib import Path
 
+from relay import testmail
 from relay.config import Config, ListenAddress
 from relay.identity import Credentials
 from relay.loopback import is_loopback
@@ -88,13 +85,9 @@ def send(config: Config, order: Order, say: Callable[[str], None]) -> None:
 
 def message(order: Order) -> bytes:
     """The octets. Raises NotSent when the file to attach cannot be read."""
-    made = EmailMessage(policy=policy.SMTP if order.is_ascii else policy.SMTPUTF8)
-    made["From"], made["To"] = order.sender, order.to
-    made["Subject"] = "Test of graph-smtp-relay"
-    made["Date"] = format_datetime(datetime.now(UTC))
-    domain = order.sender.rpartition("@")[2]
-    made["Message-ID"] = make_msgid(domain=domain if domain.isascii() else "localhost")
-    made.set_content("This is a test. It went through the relay as a device's mail does.\n")
+    made = testmail.message(
+        order.sender, order.to, "This is a test. It went through the relay as a device's mail does.\n"
+    )
     if order.attach is not None:
         kind = (mimetypes.guess_type(order.attach.name)[0] or "application/octet-stream").split("/")
         try:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RANKS = {
     0: "relay config credentials vault clock logs stats janitor identity clientcert service arguments spool idn"
-    " base64text tlslayer malloc loopback signals",
+    " base64text tlslayer malloc loopback signals testmail",
     1: "configfile configchecks configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp"
     " message graph sandbox serviceunit sideprocess",
     2: "outcome health bounds listeners greenlets",
