@@ -19,6 +19,10 @@ _PACKAGES = {
     "prometheus_client": ("prometheus-client", "python3-prometheus-client", "python3-prometheus_client"),
     "idna": ("idna", "python3-idna", "python3-idna"),
 }
+_ADVICE = {  # for what our libraries' wheels take from the system, beside the C library
+    "libstdc++.so.6": "; install it with one of: apt install libstdc++6 | dnf install libstdc++",
+    "libgcc_s.so.1": "; install it with one of: apt install libgcc-s1 | dnf install libgcc",
+}
 
 
 def run(program: Path | None = None) -> int:
@@ -43,6 +47,12 @@ def run(program: Path | None = None) -> int:
             f"apt install {apt} | dnf install {dnf} | pip install {pip}",
             file=sys.stderr,
         )
+        return 1
+    except ImportError as fault:
+        if not (fault.path or "").endswith(".so"):
+            raise
+        advice = _ADVICE.get(fault.msg.partition(":")[0], "")
+        print(f"graph-smtp-relay: {fault.path} cannot be loaded: {fault.msg}{advice}", file=sys.stderr)
         return 1
 
 

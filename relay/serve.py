@@ -70,7 +70,13 @@ def sandbox(options: argparse.Namespace) -> int:
     if options.save is not None and not _can_save(options.save):
         return 1
     signals.leave_by(sys.exit)  # which removes the directory
-    with tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-") as directory:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="graph-smtp-relay-sandbox-")
+    except OSError as fault:
+        reason = f"no place for the sandbox's certificate: {fault.strerror}; set TMPDIR"
+        print(f"graph-smtp-relay: {reason}", file=sys.stderr)
+        return 1
+    with temporary as directory:
         upstream = Sandbox(
             SandboxSettings(permissions=frozenset({"Mail.Send", "Mail.ReadWrite"}), save_dir=options.save),
             Path(directory),

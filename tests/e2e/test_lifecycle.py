@@ -202,6 +202,15 @@ def test_the_sandbox_says_where_it_cannot_save(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (1, f"graph-smtp-relay: --save {tmp_path}/file: File exists\n")
 
 
+def test_the_sandbox_says_that_it_has_no_place_for_temporary_files(tmp_path: Path) -> None:
+    """As in a container whose file system is read-only. Here no file may have a size."""
+    ended = run_once("sandbox", "--listen", "127.0.0.1:0", prefix=("prlimit", "--fsize=0"), cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("graph-smtp-relay: no place for the sandbox's certificate: No usable temporary directory")
+    assert line.endswith("; set TMPDIR")
+
+
 # Signals
 
 

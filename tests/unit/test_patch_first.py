@@ -107,3 +107,36 @@ def test_a_missing_library_is_one_line(library: str, packages: tuple[str, str], 
     assert line.startswith("graph-smtp-relay: ")
     for words in packages:
         assert words in line
+
+
+@pytest.mark.parametrize("thing", ["the C++ library", "a whole file"])
+def test_a_library_that_cannot_be_loaded_is_one_line(thing: str, tmp_path: Path) -> None:
+    """Wheels take little from the system, but a container or a minimal installation may lack even that."""
+    if thing == "a whole file":
+        module, words = tmp_path / "yaml.abi3.so", "file too short"
+        module.touch()
+    else:
+        module, words = Path("/_greenlet.so"), "apt install libstdc++6 | dnf install libstdc++"
+        fault = f"'libstdc++.so.6: cannot open shared object file: No such file', path={str(module)!r}"
+        blocker = f"""
+import sys
+class Blocker:
+    def find_spec(name, path, target=None):
+        if name == "greenlet":
+            raise ImportError({fault})
+sys.meta_path.insert(0, Blocker)
+"""
+        (tmp_path / "sitecustomize.py").write_text(blocker, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "relay.py"), "sandbox"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"graph-smtp-relay: {module} cannot be loaded: ")
+    assert words in line
