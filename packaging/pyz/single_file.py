@@ -178,9 +178,9 @@ def _inside(name: str) -> str:
 
 
 def _unpack(place: Path, files: dict[str, int]) -> None:
+    made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     before = os.umask(0o022)  # so that root can unpack for everybody, and nobody else can write
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         made.chmod(0o755)
         for directory in sorted({os.path.dirname(_inside(name)) for name in files}):
             (made / directory).mkdir(parents=True, exist_ok=True)
@@ -188,6 +188,9 @@ def _unpack(place: Path, files: dict[str, int]) -> None:
             with open(f"{made}/{_inside(name)}", "wb") as file:
                 file.write(_read(name))
         made.rename(place)
+    except BaseException:  # raised on; a half would keep a full disk full
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     finally:
         os.umask(before)
 

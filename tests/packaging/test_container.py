@@ -27,6 +27,14 @@ def test_the_linter_finds_nothing() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+def test_what_it_takes_from_the_checkout_can_be_read_by_that_user() -> None:
+    """COPY keeps modes: those of a checkout made with umask 077 would keep the relay from its configuration."""
+    final = RECIPE.rpartition("\nFROM ")[2]
+    copied = re.findall(r"^COPY (?!--from)(.+)$", final, re.MULTILINE)
+    assert copied
+    assert [line for line in copied if not line.startswith("--chmod=644 ")] == []
+
+
 def test_it_runs_as_an_ordinary_user() -> None:
     final = RECIPE.rpartition("\nFROM ")[2]
     (user,) = re.findall(r"^USER (\d+):\d+$", final, re.MULTILINE)
@@ -37,7 +45,8 @@ def test_it_runs_as_an_ordinary_user() -> None:
 def test_what_it_copies_is_there_and_not_left_out() -> None:
     """The .containerignore names what may be copied."""
     allowed = re.findall(r"^!(.+)$", (CHECKOUT / ".containerignore").read_text("utf-8"), re.MULTILINE)
-    copied = [name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", RECIPE, re.MULTILINE) for name in line.split()]
+    lines = re.findall(r"^COPY (?!--from)(?:--chmod=\d+ )?(.+) \S+$", RECIPE, re.MULTILINE)
+    copied = [name for line in lines for name in line.split()]
     assert len(copied) > 5
     for name in copied:
         assert (CHECKOUT / name).exists()

@@ -249,6 +249,15 @@ def test_what_is_broken_is_unpacked_again(pyz: Path, place: Path, harm: str) -> 
     assert module.stat().st_size > 0
 
 
+def test_nothing_is_left_where_there_is_no_room(pyz: Path, place: Path) -> None:
+    """Here no file may be larger than 100,000 octets."""
+    ended = run(pyz, "version", prefix=("prlimit", "--fsize=100000"), env={CACHE: str(place)})
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = ended.stderr.splitlines()
+    assert f"({place}: File too large)" in line
+    assert list(place.iterdir()) == []
+
+
 def test_older_versions_go_when_nobody_uses_them(pyz: Path, place: Path) -> None:
     used, unused, other = (place / f"0.0.{n}-0123456789ab{kind}" for n, kind in ((1, THIS), (2, THIS), (3, "+cp310-x")))
     for old in (used, unused, other):
