@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -18,7 +15,7 @@ import requests
 from relay.credentials import Secret
 from relay.graph.body import Body, Content
 from relay.graph.errors import GraphError, OutcomeUnknown, StepUnclear, Unreachable, from_answer, harmless
-from relay.graph.http import CONNECT_TIMEOUT_S
+from relay.graph.http import CONNECT_TIMEOUT_S, retry_after
 from relay.identity import new_uuid
 
 _LEAST_READ_TIMEOUT_S = 60.0
@@ -111,7 +108,7 @@ class GraphClient:
         request_id = response.headers.get("request-id", "")
         if response.status_code in wanted:
             return Answer(response.status_code, answer, request_id)
-        retry_after_s = _retry_after_s(response.headers.get("Retry-After"))
+        retry_after_s = retry_after(response.headers.get("Retry-After"))
         failure = from_answer(response.status_code, answer, request_id, retry_after_s)
         raise failure if sends else harmless(failure)
 
@@ -164,19 +161,3 @@ def _no_answer(fault: Exception, body: Body, sends: bool) -> GraphError:
     if isinstance(fault, requests.exceptions.SSLError):
         return Unreachable("Graph's certificate is not trusted; if a proxy inspects TLS, put its CA into ca_bundle")
     return Unreachable()
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """RFC 9110 §10.2.3: seconds or a date. None for anything else."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(value)
-            # The oldest of the three forms (RFC 9110 §5.6.7) names no zone; all of them are UTC.
-            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None

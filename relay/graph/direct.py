@@ -30,6 +30,7 @@ SocketOption = tuple[int, int, int]
 
 _PIECE = 65536
 _BODY_PATIENCE_S = 10.0  # of an answer; its status is known by then, and decides
+_MOST_BODY = 16_777_216  # octets of an answer, whatever it says of its length; Graph's longest are a few MB
 _PLAIN_STATUS = re.compile(r"HTTP/1\.1 (?P<status>[2-5][0-9][0-9])(?: (?P<reason>[^\r\n]*))?")
 _BLANK = vars(requests.Response())  # its jar of cookies takes longer to make than an answer to read; it stays empty
 
@@ -244,11 +245,14 @@ def _take_any(response: requests.Response, octets: bytes, sock: _Socket, request
         response.encoding = requests.utils.get_encoding_from_headers(response.headers)
         sock.settimeout(min(sock.gettimeout() or _BODY_PATIENCE_S, _BODY_PATIENCE_S))
         try:
-            response.raw = io.BytesIO(answer.read())
+            response.raw = io.BytesIO(answer.read(_MOST_BODY))
         except (OSError, http.client.HTTPException):
             response.raw = _BrokenOff()
             return False
-        return not answer.will_close
+        # It goes on, or broke off before the length that it named; without one, it ends with the connection.
+        if not answer.isclosed() and (answer.chunked or answer.length is not None):
+            response.raw = _BrokenOff()
+        return answer.isclosed() and not answer.will_close
     finally:
         answer.close()
 

@@ -15,7 +15,16 @@ from relay.clock import Clock, Deadline
 from relay.credentials import Secret
 from relay.graph.body import Content
 from relay.graph.client import Answer, Bearer, GraphClient
-from relay.graph.errors import GraphError, OutcomeUnknown, Refused, StepUnclear, TooLarge, UpstreamError, harmless
+from relay.graph.errors import (
+    GraphError,
+    OutcomeUnknown,
+    Refused,
+    StepUnclear,
+    TooLarge,
+    UpstreamError,
+    harmless,
+    of_an_item,
+)
 from relay.graph.payload import attachment_json, draft_filter, upload_session_json
 from relay.graph.retry import UNKNOWN_OUTCOME_WAIT_S
 from relay.graph.tries import Errand, Tries
@@ -125,7 +134,9 @@ class Draft:
             if asked_before and self._has_attached(token):  # twice the same attachment would be a fault of ours
                 return
             asked_before = True
-            self._ask("POST", (self._id, "attachments"), token, content, _MADE, _JSON)
+            answer = self._ask("POST", (self._id, "attachments"), token, content, _MADE, _JSON)
+            if answer.status != 201 and _member(answer, "id") is None:  # 200, and who knows from whom
+                raise StepUnclear(status=answer.status, request_id=answer.request_id)
 
         self._tries.run(self._errand, request)
 
@@ -220,7 +231,10 @@ class Draft:
         """One request below /users/{mailbox}/messages."""
         url = self._client.url(self._errand.mailbox, "messages", *path, query=query)
         access = Bearer(token, self._errand.deadline.remaining())
-        return self._client.ask(method, url, access, content, headers=headers, wanted=wanted, sends=sends)
+        try:
+            return self._client.ask(method, url, access, content, headers=headers, wanted=wanted, sends=sends)
+        except GraphError as failure:
+            raise of_an_item(failure) if path else failure from None
 
 
 def _member(answer: Answer, name: str) -> Any:

@@ -25,7 +25,7 @@ from relay.config import EntraConfig
 from relay.credentials import Secret
 from relay.graph.aadsts import SECRET_REFUSED, token_error
 from relay.graph.errors import FEDERATED, AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
-from relay.graph.http import PROVIDER_FAILED, UsersHttpClient
+from relay.graph.http import PROVIDER_FAILED, UsersHttpClient, retry_after
 from relay.identity import Credentials, parse_client_login
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class ManagedIdentityFlow:
         except (AppMisconfigured, CredentialsRefused) as fault:
             raise AppMisconfigured(_NO_IDENTITY, fault.entra_code) from None
         except TokenUnavailable as fault:
-            raise TokenUnavailable(_NO_ENDPOINT, fault.entra_code) from None
+            raise TokenUnavailable(_NO_ENDPOINT, fault.entra_code, fault.retry_after_s) from None
 
 
 class ClientLoginFlow:
@@ -352,8 +352,11 @@ def _is_microsofts(authority: str) -> bool:
 
 
 def _unreachable(fault: Exception) -> TokenUnavailable:
+    retry_after_s = None
     if isinstance(fault, requests.HTTPError):
         advice = _BUSY
+        if fault.response is not None:
+            retry_after_s = retry_after(fault.response.headers.get("Retry-After"))
     elif isinstance(fault, requests.exceptions.SSLError):
         advice = "Entra ID's certificate is not trusted; if a proxy inspects TLS, put its CA into ca_bundle"
     elif isinstance(fault, requests.exceptions.ProxyError):
@@ -364,4 +367,4 @@ def _unreachable(fault: Exception) -> TokenUnavailable:
         advice = "Entra ID did not answer in time; check the network and https_proxy"
     else:
         advice = "Entra ID cannot be reached; check DNS, firewall and https_proxy"
-    return TokenUnavailable(advice, type(fault).__name__)
+    return TokenUnavailable(advice, type(fault).__name__, retry_after_s)

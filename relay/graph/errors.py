@@ -33,26 +33,37 @@ from typing import Any, ClassVar
 FEDERATED = "federated"
 """Said of a fault of the identity provider that a domain has instead of Entra ID."""
 
+PAUSED = ("AADSTS50053", "AADSTS50196")
+"""By these Entra ID asks to be left alone for a while: an account that is locked, a login that came too often."""
+
 
 class UpstreamError(Exception):
     """advice: one sentence for the log that says what is wrong and what to mend. Never holds upstream text.
 
-    attempts: requests to Graph so far. possible_duplicate: one of them may have sent the message. Both are set by whom
-    it passes.
+    retry_after_s: None when no time was named. attempts: requests to Graph so far. possible_duplicate: one of them may
+    have sent the message. These two are set by whom it passes.
     """
 
-    def __init__(self, advice: str) -> None:
+    may_have_been_sent: ClassVar[bool] = False
+
+    def __init__(self, advice: str, retry_after_s: float | None = None) -> None:
         super().__init__(advice)
         self.advice = advice
+        self.retry_after_s = retry_after_s
         self.attempts = 0
         self.possible_duplicate = False
+
+    @property
+    def transient(self) -> bool:
+        """Whether a later try may succeed."""
+        return False
 
 
 class TokenError(UpstreamError):
     """entra_code: `AADSTS50126`, an OAuth error word, FEDERATED, or empty."""
 
-    def __init__(self, advice: str, entra_code: str = "") -> None:
-        super().__init__(advice)
+    def __init__(self, advice: str, entra_code: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(advice, retry_after_s)
         self.entra_code = entra_code
 
 
@@ -61,7 +72,9 @@ class CredentialsRefused(TokenError):
 
 
 class TokenUnavailable(TokenError):
-    pass
+    @property
+    def transient(self) -> bool:
+        return self.entra_code not in PAUSED
 
 
 class AppMisconfigured(TokenError):
@@ -69,10 +82,9 @@ class AppMisconfigured(TokenError):
 
 
 class GraphError(UpstreamError):
-    """status: HTTP, 0 when there was no answer. retry_after_s: None when Graph named no time."""
+    """status: HTTP, 0 when there was no answer."""
 
-    transient: ClassVar[bool] = False  # a later try may succeed
-    may_have_been_sent: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
     default_advice: ClassVar[str] = ""
 
     def __init__(
@@ -84,11 +96,10 @@ class GraphError(UpstreamError):
         request_id: str = "",
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(advice or self.default_advice)
+        super().__init__(advice or self.default_advice, retry_after_s)
         self.status = status
         self.code = code
         self.request_id = request_id
-        self.retry_after_s = retry_after_s
 
 
 class Unreachable(GraphError):
@@ -240,6 +251,8 @@ def from_answer(status: int, body: Any, request_id: str, retry_after_s: float | 
     kind = _BY_CODE[known.lower()] if known else _by_status(status)
     if kind is Refused and _says_too_large(body):
         kind = TooLarge
+    if kind is ServerBusy and status == 429:  # whichever part is too busy for it, it is throttling
+        kind = Throttled
     return kind(status=status, code=code, request_id=request_id, retry_after_s=retry_after_s)
 
 
@@ -252,6 +265,15 @@ def harmless(failure: GraphError) -> GraphError:
     )
     told.attempts = failure.attempts
     return told
+
+
+def of_an_item(failure: GraphError) -> GraphError:
+    """The same failure in a mailbox that is known to be there: a 404 that does not name it is about something in it."""
+    if not isinstance(failure, MailboxUnknown) or failure.code.lower() in _BY_CODE:
+        return failure
+    return ItemNotFound(
+        status=failure.status, code=failure.code, request_id=failure.request_id, retry_after_s=failure.retry_after_s
+    )
 
 
 def _by_status(status: int) -> type[GraphError]:

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import http.client
+import math
 import socket
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
 
 from relay.graph.direct import DirectConnections
 from relay.graph.errors import FEDERATED, TokenUnavailable
@@ -57,6 +63,22 @@ def http_session(
     return session
 
 
+def retry_after(value: str | None) -> float | None:
+    """The seconds of a Retry-After field: a number or a date (RFC 9110 §10.2.3). None for anything else."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+            # The oldest of the three forms (RFC 9110 §5.6.7) names no zone; all of them are UTC.
+            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
 class _Session(requests.Session):
     """Without what requests does around each request, which took as long as a tenth of a message.
 
@@ -88,6 +110,24 @@ class _Session(requests.Session):
         return response
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """The answer behind all interim ones (RFC 9110 §15.2): http.client would take a 103 for it, and a 202 be lost."""
+
+    def begin(self) -> None:
+        super().begin()
+        while self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = None  # type: ignore[assignment]  # by which it knows that nothing was read yet
+            super().begin()
+
+
+class _ProxiedConnection(HTTPSConnection):
+    response_class = _FinalResponse
+
+
+class _ProxiedPool(HTTPSConnectionPool):
+    ConnectionCls = _ProxiedConnection
+
+
 class _ObservedAdapter(HTTPAdapter):
     """Times each request, up to its answer. Connections are probed while they rest (TCP keep-alive).
 
@@ -100,7 +140,10 @@ class _ObservedAdapter(HTTPAdapter):
         super().__init__(**settings)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
+        manager = super().proxy_manager_for(proxy, **options, socket_options=[_NO_DELAY, *_KEEP_ALIVE])
+        if manager.pool_classes_by_scheme["https"] is HTTPSConnectionPool:  # SOCKS has a pool of its own
+            manager.pool_classes_by_scheme = {"https": _ProxiedPool}  # nothing else goes through a proxy
+        return manager
 
     def send(
         self,

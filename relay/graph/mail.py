@@ -11,7 +11,7 @@ from relay.clock import Clock, Deadline
 from relay.credentials import Secret
 from relay.graph.body import Content
 from relay.graph.client import GraphClient
-from relay.graph.errors import GraphError, UpstreamError
+from relay.graph.errors import GraphError, OutcomeUnknown, UpstreamError
 from relay.graph.lanes import Lanes
 from relay.graph.retry import UNKNOWN_OUTCOME_WAIT_S, RetryPolicy
 from relay.graph.sentitems import SentCopy, SentItems
@@ -31,6 +31,12 @@ class Receipt(NamedTuple):
     attempts: int
     possible_duplicate: bool
     found: bool = False  # its answer was unclear, and the message was found in Sent Items
+
+
+_NOT_FOUND_OUT = (
+    "no clear answer from Graph, and whether the message lies in Sent Items could not be found out either; it may have "
+    "been sent, look into the recipient's mailbox or a message trace"
+)
 
 
 class Mailer:
@@ -68,10 +74,14 @@ class Mailer:
         """
         errand = Errand(mailbox, login, deadline, message_id)
         unclear: list[float] = []  # when an answer was
+        looking = False
 
         def request(token: Secret) -> str | None:
+            nonlocal looking
+            looking = bool(unclear) and copy is not None
             if unclear and copy is not None and self.sent_items.holds(errand, copy, token):
                 return None
+            looking = False
             try:
                 return self._client.send_mail(mailbox, content, content_type, token, deadline.remaining())
             except GraphError as failure:
@@ -81,9 +91,10 @@ class Mailer:
 
         try:
             request_id = self._tries.run(errand, request)
-        except UpstreamError:
+        except UpstreamError as failure:
             if not unclear or copy is None or not self._found_at_last(errand, copy, unclear[-1]):
-                raise
+                # What became of the search is no answer to the message: the last one to that was unclear.
+                raise _not_found_out(failure) if looking and isinstance(failure, GraphError) else failure from None
             request_id = None
         if request_id is None:
             # Only one request can have sent it. With two unclear ones, the copy may be of either or of both.
@@ -114,3 +125,9 @@ class Mailer:
             return self._tries.run(look, lambda token: self.sent_items.holds(look, copy, token))
         except UpstreamError:
             return False
+
+
+def _not_found_out(failure: GraphError) -> GraphError:
+    told = OutcomeUnknown(_NOT_FOUND_OUT, status=failure.status, code=failure.code, request_id=failure.request_id)
+    told.attempts, told.possible_duplicate = failure.attempts, True
+    return told

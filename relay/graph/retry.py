@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.graph.errors import GraphError
+from relay.graph.errors import UpstreamError
 
 LONGEST_WAIT_S = 10.0  # of our own choosing; Retry-After may ask for more
 LONGEST_RETRY_AFTER_S = 60.0
@@ -19,7 +19,7 @@ class RetryPolicy:
     repeat_unknown: bool = True  # ambiguous_outcome: also behind a failure after which the message may have gone
 
 
-def next_delay_s(tries: int, failure: GraphError, left_s: float, policy: RetryPolicy, draw: float) -> float | None:
+def next_delay_s(tries: int, failure: UpstreamError, left_s: float, policy: RetryPolicy, draw: float) -> float | None:
     """Seconds to wait before the next try, or None to give up.
 
     tries: requests made so far, from 1. left_s: what is left of the deadline. draw: in [0, 1), for the jitter, given by

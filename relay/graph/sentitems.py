@@ -80,7 +80,7 @@ class SentItems:
         try:
             answer = self._client.ask("GET", url, Bearer(token, errand.deadline.remaining()), wanted=(200,))
         except GraphError as failure:
-            if failure.transient or isinstance(failure, NotAuthorized):
+            if failure.status != 501 and (failure.transient or isinstance(failure, NotAuthorized)):
                 raise
             self._note_refusal(errand, failure)
             return False

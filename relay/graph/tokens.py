@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from relay.clock import Clock, Deadline
 from relay.credentials import Secret
 from relay.graph.entra import Granted
-from relay.graph.errors import AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
+from relay.graph.errors import PAUSED, AppMisconfigured, CredentialsRefused, TokenError, TokenUnavailable
 from relay.identity import APP_LOGIN, Credentials
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ LONGEST_COOL_DOWN_S = 960.0
 LONGEST_APP_FAULT_S = 60.0
 RENEW_AHEAD_S = 300.0
 MOST_REFUSALS = 10_000
-_COOLED_DOWN = ("AADSTS50053", "AADSTS50196")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +237,7 @@ class TokenSource:
             before = self._refused.get((user, b""))
             lasts_s = before.lasted_s * 2 + 1 if before else 0.0
             self._leave_alone((user, b""), min(lasts_s, LONGEST_APP_FAULT_S), fault)
-        elif fault.entra_code in _COOLED_DOWN:  # whatever the password: leave the account alone, longer each time
+        elif fault.entra_code in PAUSED:  # whatever the password: leave the account alone, longer each time
             before = self._refused.get((user, b""))
             lasts_s = before.lasted_s * 2 if before else COOL_DOWN_S
             self._leave_alone((user, b""), min(max(lasts_s, COOL_DOWN_S), LONGEST_COOL_DOWN_S), fault)
@@ -253,4 +252,4 @@ class TokenSource:
 
 def _again(fault: TokenError) -> TokenError:
     """The same fault without its traceback, whose frames would keep the message of whoever met it in memory."""
-    return type(fault)(fault.advice, fault.entra_code)
+    return type(fault)(fault.advice, fault.entra_code, fault.retry_after_s)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from relay.clock import Clock, Deadline
 from relay.credentials import Secret
-from relay.graph.errors import Congested, GraphError, NotAuthorized, TokenError
+from relay.graph.errors import Congested, GraphError, NotAuthorized, TokenError, UpstreamError
 from relay.graph.lanes import Lanes
 from relay.graph.retry import RetryPolicy, next_delay_s
 from relay.graph.tokens import TokenSource
@@ -78,6 +78,11 @@ class Tries:
                     token = self._token(errand)  # here, since the turn may be longer in coming than a token lasts
                     with errand.deadline.spending("graph"):
                         return request(token)
+            except TokenError as failure:
+                delay = self._delay_s(tries, failure, errand)
+                if delay is None:
+                    raise
+                _log_token_retry(failure, errand, delay)
             except GraphError as failure:
                 errand.possible_duplicate |= failure.may_have_been_sent
                 failure.possible_duplicate = errand.possible_duplicate
@@ -86,10 +91,9 @@ class Tries:
                     self._tokens.revoke(errand.login, token)
                     token_renewed = True
                     tries -= 1  # nothing was tried yet with a token that works
-                    delay: float | None = 0.0
+                    delay = 0.0
                 else:
-                    left_s = errand.deadline.remaining()
-                    delay = next_delay_s(tries, failure, left_s, self._policy, self._draw())
+                    delay = self._delay_s(tries, failure, errand)
                 if delay is None:
                     raise
                 _log_retry(failure, errand, delay)
@@ -98,11 +102,14 @@ class Tries:
             with errand.deadline.spending("waited"):
                 self._clock.sleep(delay)
 
+    def _delay_s(self, tries: int, failure: UpstreamError, errand: Errand) -> float | None:
+        return next_delay_s(tries, failure, errand.deadline.remaining(), self._policy, self._draw())
+
     def _token(self, errand: Errand) -> Secret:
         try:
             with errand.deadline.spending("token"):
                 return self._tokens.get(errand.login, errand.deadline)
-        except TokenError as failure:  # it ends the errand, and what was in doubt before stays so
+        except TokenError as failure:  # what was in doubt before stays so
             failure.attempts = errand.tries - 1
             failure.possible_duplicate = errand.possible_duplicate
             raise
@@ -112,6 +119,19 @@ class Tries:
             with errand.deadline.spending("waited"):
                 self._lanes.pace(errand.mailbox, errand.deadline)
             errand.paced = True
+
+
+def _log_token_retry(failure: TokenError, errand: Errand, delay: float) -> None:
+    log.warning(
+        "token_retry",
+        extra={
+            "message_id": errand.message_id,
+            "mailbox": errand.mailbox,
+            "entra_code": failure.entra_code or None,
+            "delay_s": round(delay, 2),
+            "reason": failure.advice,
+        },
+    )
 
 
 def _log_retry(failure: GraphError, errand: Errand, delay: float) -> None:

@@ -16,7 +16,14 @@ from relay.clock import Deadline
 from relay.credentials import Secret
 from relay.graph.body import Content
 from relay.graph.client import Answer, Bearer, GraphClient
-from relay.graph.errors import GraphError, StepUnclear
+from relay.graph.errors import (
+    GraphError,
+    MailboxFull,
+    SendingLimitReached,
+    StepUnclear,
+    SubmissionBlocked,
+    TooLarge,
+)
 from relay.loopback import is_loopback
 from relay.spool import Octets, Spooled
 
@@ -24,6 +31,8 @@ CHUNK_BYTES = 4_000_000  # at the most 4 MB for each PUT; Outlook asks for no mu
 _START = re.compile(r"(\d{1,15})(?:-\d*)?")
 # By these the upload URL says that it is worn out, or stands elsewhere than we think.
 _OUT_OF_STEP = (400, 401, 403, 404, 409, 410, 416)
+# And by these, which Graph says by a code, that no other try will help.
+_FINAL = (TooLarge, MailboxFull, SendingLimitReached, SubmissionBlocked)
 
 
 class Upload:
@@ -105,7 +114,7 @@ class Upload:
         try:
             return self._client.ask(method, self._url, access, content, headers=headers, wanted=(200, 201))
         except GraphError as failure:
-            if failure.status not in _OUT_OF_STEP:
+            if failure.status not in _OUT_OF_STEP or isinstance(failure, _FINAL):
                 raise
             # What is refused for where we stand may go well with a question first, or with a new session.
             raise StepUnclear(status=failure.status, code=failure.code, request_id=failure.request_id) from None

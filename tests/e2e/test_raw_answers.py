@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.connect_proxy import ConnectProxy
 from tests.support.raw_https import Connection, RawHttps, Script, answer
 from tests.support.relay_process import RelayProcess, config_for, run_once
 
@@ -47,6 +48,23 @@ def relay(module_relay: RelayProcess, service: RawHttps) -> Iterator[RelayProces
     before = len(module_relay.log())
     yield module_relay
     module_relay.assert_sound(before)
+
+
+@pytest.fixture(scope="module")
+def module_proxied_relay(tmp_path_factory: pytest.TempPathFactory, module_service: RawHttps) -> Iterator[RelayProcess]:
+    """The same behind a proxy, where other parts read the answers."""
+    with ConnectProxy() as proxy:
+        keys = {"ambiguous_outcome": "give_up", "https_proxy": f"http://127.0.0.1:{proxy.port}"}
+        with RelayProcess(tmp_path_factory.mktemp("proxied"), config(module_service, **keys)) as running:
+            yield running
+            assert proxy.asked
+
+
+@pytest.fixture
+def proxied_relay(module_proxied_relay: RelayProcess, service: RawHttps) -> Iterator[RelayProcess]:
+    before = len(module_proxied_relay.log())
+    yield module_proxied_relay
+    module_proxied_relay.assert_sound(before)
 
 
 @pytest.fixture
@@ -94,11 +112,14 @@ ACCEPTED: dict[str, Script] = {
     "chunked": b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked with a body": b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     "behind 100": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(202),
+    "behind 102 and 103": b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    + answer(202),
     "then closed": closing(answer(202, Connection="close")),
     "without a length": closing(b"HTTP/1.1 202 Accepted\r\n\r\n"),
     "HTTP/1.0": closing(b"HTTP/1.0 202 Accepted\r\n\r\n"),
     "without a reason": answer(202).replace(b" Some Reason", b""),
     "cut in the body": closing(b"HTTP/1.1 202 Accepted\r\nContent-Length: 50\r\n\r\n{"),
+    "cut in a body that nobody can hold": closing(b"HTTP/1.1 202 Accepted\r\nContent-Length: %d\r\n\r\n{" % 10**20),
     "cut in a chunk": closing(b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{"),
     "fields of any case": b"HTTP/1.1 202 Accepted\r\ncontent-LENGTH: 0\r\nREQUEST-ID: x\r\n\r\n",
 }
@@ -112,6 +133,13 @@ def test_202_however_it_comes(relay: RelayProcess, service: RawHttps, user: str,
         reply, line = send(relay, user)
         assert (reply, line["attempts"], line.get("possible_duplicate")) == ("250 2.0.0", 1, None)
         assert len(service.asked("sendMail")) == count
+
+
+@pytest.mark.parametrize("script", ACCEPTED.values(), ids=ACCEPTED)
+def test_202_however_it_comes_through_a_proxy(
+    proxied_relay: RelayProcess, service: RawHttps, user: str, script: Script
+) -> None:
+    test_202_however_it_comes(proxied_relay, service, user, script)
 
 
 UNCLEAR: dict[str, Script] = {
@@ -326,3 +354,34 @@ def test_how_long_a_token_is_used(
     for _ in range(3):
         assert auth(relay, user) == "235 2.7.0"
     assert len(service.asked("token")) == tokens
+
+
+BUSY_ENTRA: dict[str, Script] = {
+    "503": answer(503),
+    "429 with Retry-After": answer(429, Retry_After="2"),
+    "reset": reset,
+    "no JSON": answer(200, b"<html>"),
+    "temporarily unavailable": answer(400, {"error": "temporarily_unavailable", "error_codes": [90033]}),
+}
+
+
+@pytest.mark.parametrize("script", BUSY_ENTRA.values(), ids=BUSY_ENTRA)
+def test_a_token_that_comes_at_the_second_try(
+    relay: RelayProcess, service: RawHttps, user: str, script: Script
+) -> None:
+    """A message has the time to wait for it; a login is answered at once."""
+    service.expires_in = 0  # so that the message needs one of its own
+    with relay.smtp() as client:
+        service.script("token", script)
+        assert log_in(client, user) == "454 4.7.0"
+        assert log_in(client, user) == "235 2.7.0"
+        service.script("token", script)
+        client.mail(user)
+        client.rcpt(RECIPIENT)
+        assert client.data(MESSAGE)[0] == 250
+    assert len(service.asked("token")) == 4
+    assert len(service.asked("sendMail")) == 1
+    (line,) = relay.events("delivered", user=user)
+    assert line["attempts"] == 1
+    (retry,) = relay.events("token_retry", message_id=line["message_id"])
+    assert retry["delay_s"] >= (2 if "Retry-After" in str(script) else 0)

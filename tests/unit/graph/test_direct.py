@@ -195,6 +195,35 @@ def test_a_body_that_breaks_off_leaves_the_status(session: requests.Session) -> 
             _ = response.content
 
 
+@pytest.mark.parametrize("length", [10**9, 10**12, 10**20])
+def test_a_length_that_nobody_can_hold_leaves_the_status(session: requests.Session, length: int) -> None:
+    """A 202 least of all may come to nothing for what stands behind it."""
+    with server(answers(b"HTTP/1.1 202 Accepted\r\nContent-Length: %d\r\n\r\n{}" % length)) as url:
+        response = ask(url, session, stream=True)
+        assert response.status_code == 202
+        with pytest.raises(requests.RequestException):
+            _ = response.content
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1388\r\n"])
+def test_a_body_without_end_is_not_read_to_it(
+    session: requests.Session, framing: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was left of it is not taken for the next answer."""
+    monkeypatch.setattr(direct, "_MOST_BODY", 1000)
+
+    def serve(sock: socket.socket, number: int) -> None:
+        read_request(sock)
+        sock.sendall(OK if number else b"HTTP/1.1 400 Bad\r\n" + framing + b"HTTP/1.1 200 OK\r\n" * 200)
+
+    with server(serve) as url:
+        response = ask(url, session, stream=True)
+        assert response.status_code == 400
+        with pytest.raises(requests.RequestException):
+            _ = response.content
+        assert ask(url, session).text == "ok"
+
+
 def test_a_body_that_stalls_leaves_the_status(session: requests.Session) -> None:
     heard = threading.Event()
 

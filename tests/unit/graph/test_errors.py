@@ -102,6 +102,24 @@ def test_statuses(status: int, kind: type[GraphError]) -> None:
         assert type(answer(status, content)) is kind
 
 
+@pytest.mark.parametrize("code", ["ErrorServerBusy", "ServiceUnavailable", "CommandConcurrencyLimitReached"])
+def test_a_429_is_throttling_whatever_is_too_busy(code: str) -> None:
+    assert type(answer(429, body(code))) is errors.Throttled
+
+
+@pytest.mark.parametrize("code", ["", "NotFound"])
+def test_a_404_in_a_mailbox_that_is_there(code: str) -> None:
+    told = errors.of_an_item(answer(404, body(code)))
+    assert type(told) is errors.ItemNotFound
+    assert (told.status, told.code, told.request_id) == (404, code, "request-1")
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "MailboxNotEnabledForRESTAPI"), (403, ""), (503, "")])
+def test_what_names_the_mailbox_stays_as_it_is(status: int, code: str) -> None:
+    failure = answer(status, body(code))
+    assert errors.of_an_item(failure) is failure
+
+
 def test_the_code_goes_before_the_status() -> None:
     assert type(answer(429, body("ErrorExceededMessageLimit"))) is errors.SendingLimitReached
     assert type(answer(500, body("ErrorSendAsDenied"))) is errors.SendAsDenied

@@ -196,6 +196,23 @@ def test_throttling_is_no_refusal_whatever_its_body_says(status: int, content: A
         token_of(session)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_entras_retry_after(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    session = FakeEntraSession()
+    answer = session.request
+
+    def request(method: str, url: str, **options: Any) -> requests.Response:
+        response = answer(method, url, **options)
+        response.headers["Retry-After"] = "17"
+        return response
+
+    monkeypatch.setattr(session, "request", request)
+    session.token = (status, b"")
+    with pytest.raises(TokenUnavailable) as caught:
+        token_of(session)
+    assert caught.value.retry_after_s == 17
+
+
 @pytest.mark.parametrize("status", [301, 302, 304])
 def test_a_redirect_is_nobodys_wrong_password(status: int) -> None:
     """A portal's, for instance. msal raises for it what it raises for federated users too."""

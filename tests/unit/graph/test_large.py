@@ -207,6 +207,45 @@ def test_an_upload_that_is_out_of_step_asks_where_it_stands(status: int, accept:
     assert "uploadState" in scene.session.kinds()
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "ErrorMessageSizeExceeded", errors.TooLarge),
+        (403, "ErrorQuotaExceeded", errors.MailboxFull),
+        (403, "ErrorSubmissionQuotaExceeded", errors.SendingLimitReached),
+        (403, "ErrorAccountSuspend", errors.SubmissionBlocked),
+    ],
+)
+def test_an_upload_that_is_refused_by_a_code_is_not_out_of_step(status: int, code: str, kind: type[GraphError]) -> None:
+    scene = Scene()
+    scene.session.fault(kind="upload", status=status, code=code, count=-1)
+    assert type(scene.failing()) is kind
+    assert scene.session.kinds().count("upload") == 1
+    assert scene.left() == 0
+
+
+@pytest.mark.parametrize("kind", ["attachment", "uploadSession", "send"])
+def test_a_404_behind_the_creation_that_does_not_name_the_mailbox(kind: str) -> None:
+    """The draft may take a moment to be there, and nothing more is wrong."""
+    scene = Scene()
+    scene.session.fault(kind=kind, status=404, code="NotFound")
+    assert scene.send().attempts == 2
+    assert scene.delivered() == [attached(SMALL_AND_LARGE)]
+    scene = Scene()
+    scene.session.fault(kind=kind, status=404, code="NotFound", count=-1)
+    assert type(scene.failing()) is errors.ItemNotFound
+    assert scene.left() == 0
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_a_200_that_shows_no_attachment_is_looked_behind(accept: bool) -> None:
+    """A page of whoever stands in between, for instance: the attachment would be missing and nobody told."""
+    scene = Scene()
+    scene.session.fault(kind="attachment", status=200, accept=accept)
+    scene.send()
+    assert scene.delivered() == [attached(SMALL_AND_LARGE)]
+
+
 @pytest.mark.parametrize("number", range(1, 8))
 @pytest.mark.parametrize("kind", STEPS)
 def test_faults_at_any_one_request(kind: str, number: int) -> None:

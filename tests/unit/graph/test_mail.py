@@ -10,7 +10,7 @@ import pytest
 from relay.clock import Deadline
 from relay.credentials import Secret
 from relay.graph import errors
-from relay.graph.errors import GraphError, TokenUnavailable
+from relay.graph.errors import AppMisconfigured, CredentialsRefused, GraphError, TokenError, TokenUnavailable
 from relay.graph.lanes import Lanes
 from relay.graph.mail import Mailer, Receipt
 from relay.graph.retry import RetryPolicy
@@ -30,9 +30,14 @@ class FakeTokens:
         self.number = 1
         self.revoked: list[str] = []
         self.fault: Exception | None = None
+        self.faults: list[Exception] = []  # of the first fetches
+        self.times: list[float] = []
 
     def get(self, login: Credentials, deadline: Deadline) -> Secret:
         assert login is LOGIN
+        self.times.append(self._clock.elapsed)
+        if self.faults:
+            raise self.faults.pop(0)
         if self.fault is not None:
             raise self.fault
         return Secret(f"T0KEN-{self.number}")
@@ -182,6 +187,47 @@ def test_no_token_no_request() -> None:
     with pytest.raises(TokenUnavailable):
         scene.send()
     assert scene.client.times == []
+
+
+def test_what_passes_at_entra_id_is_waited_for() -> None:
+    scene = Scene("id-1")
+    scene.tokens.faults = [TokenUnavailable("busy", "HTTPError"), TokenUnavailable("busy", "HTTPError", 7)]
+    with all_records() as records:
+        assert scene.send() == Receipt("id-1", 1, False), "attempts are requests to Graph"
+    assert scene.clock.sleeps == [0.5, 7]
+    check_records(records)
+    first, _ = [record.__dict__ for record in records if record.getMessage() == "token_retry"]
+    assert (first["message_id"], first["entra_code"], first["delay_s"]) == ("MESSAGE1", "HTTPError", 0.5)
+    assert first["reason"] == "busy"
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_entra_id_is_asked_so_often_and_no_more(attempts: int) -> None:
+    scene = Scene(attempts=attempts)
+    scene.tokens.fault = TokenUnavailable("busy")
+    with pytest.raises(TokenUnavailable) as caught:
+        scene.send()
+    assert len(scene.tokens.times) == attempts
+    assert caught.value.attempts == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        CredentialsRefused("wrong", "AADSTS50126"),
+        AppMisconfigured("expired", "AADSTS7000222"),
+        TokenUnavailable("locked", "AADSTS50053"),
+        TokenUnavailable("in a loop", "AADSTS50196"),
+        TokenUnavailable("busy", "HTTPError", 61),
+    ],
+    ids=lambda fault: fault.entra_code,
+)
+def test_what_does_not_pass_at_entra_id_is_told_at_once(fault: TokenError) -> None:
+    scene = Scene("never asked for")
+    scene.tokens.fault = fault
+    with pytest.raises(TokenError):
+        scene.send()
+    assert (len(scene.tokens.times), scene.clock.sleeps) == (1, [])
 
 
 def test_retries_are_logged_without_secrets() -> None:

@@ -141,7 +141,24 @@ def test_a_search_that_fails_for_now_is_repeated_before_anything_is_sent() -> No
     assert found_after(UNCLEAR(), errors.ServerBusy()).send().found
 
 
-@pytest.mark.parametrize("failure", [errors.Refused(), errors.MailboxUnknown(), errors.TooLarge()])
+@pytest.mark.parametrize(
+    "failure",
+    [errors.ServerBusy(status=503), errors.Throttled(status=429), errors.NotAuthorized(status=401), BROKEN_OFF],
+)
+def test_a_search_that_fails_to_the_end_leaves_the_doubt_as_it_was(failure: GraphError | None) -> None:
+    """Neither its throttling nor its token is the message's; and never is it said that nothing was sent."""
+    scene = Scene(UNCLEAR(), *[failure] * 9)
+    with pytest.raises(GraphError) as caught:
+        scene.send()
+    assert type(caught.value) is UNCLEAR
+    assert caught.value.possible_duplicate
+    assert "could not be found out" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [errors.Refused(), errors.MailboxUnknown(), errors.TooLarge(), errors.ServerBusy(status=501)],
+)
 def test_a_search_that_is_refused_is_never_the_messages_own_outcome(failure: GraphError) -> None:
     assert Scene(UNCLEAR(), failure, "id-2").send() == Receipt("id-2", 2, True)
 
