@@ -11,7 +11,7 @@ from relay.clock import Clock, Deadline
 from relay.credentials import Secret
 from relay.graph.body import Content
 from relay.graph.client import GraphClient
-from relay.graph.errors import GraphError, OutcomeUnknown, UpstreamError
+from relay.graph.errors import Congested, GraphError, OutcomeUnknown, UpstreamError
 from relay.graph.lanes import Lanes
 from relay.graph.retry import UNKNOWN_OUTCOME_WAIT_S, RetryPolicy
 from relay.graph.sentitems import SentCopy, SentItems
@@ -111,7 +111,10 @@ class Mailer:
         with deadline.spending("waited"):
             self._clock.sleep(min(UNKNOWN_OUTCOME_WAIT_S, deadline.remaining()))
         look = Errand(mailbox, login, deadline, message_id, paced=True)
-        return self._tries.run(look, lambda token: self.sent_items.holds(look, copy, token))
+        try:
+            return self._tries.run(look, lambda token: self.sent_items.holds(look, copy, token))
+        except GraphError as failure:
+            raise _not_found_out(failure) from None
 
     def _found_at_last(self, errand: Errand, copy: SentCopy, unclear_at: float) -> bool:
         """Whether it lies in Sent Items after all. Takes the 5 s that it may need to get there, if there is time."""
@@ -128,6 +131,9 @@ class Mailer:
 
 
 def _not_found_out(failure: GraphError) -> GraphError:
+    """What a search that failed to the end says of the message."""
+    if isinstance(failure, Congested):  # nothing was asked
+        return failure
     told = OutcomeUnknown(_NOT_FOUND_OUT, status=failure.status, code=failure.code, request_id=failure.request_id)
-    told.attempts, told.possible_duplicate = failure.attempts, True
+    told.attempts, told.possible_duplicate = failure.attempts, failure.possible_duplicate
     return told
