@@ -194,6 +194,9 @@ def test_entra_fails_when_a_fresh_token_is_needed(relay: RelayProcess, upstream:
     with relay.smtp(login.user, login.password) as client:
         upstream.revoke()
         upstream.fault(kind="token", reset="after_body")
+        assert send(client, login)[0] == 250
+        upstream.revoke()
+        upstream.fault(kind="token", reset="after_body", count=TEMPORARY)
         assert reply_of(send(client, login)) == "451 4.7.0"
         assert send(client, login)[0] == 250
     assert relay.wait_for("deferred", user=login.user)["reply"] == "451 4.7.0"
