@@ -59,8 +59,11 @@ class Intake:
 
     def take(self, new: Generation) -> None:
         """From now on new sessions get this; those that run end with what they began with."""
-        old, self._now = self._now, new
+        old = self._now
         new.large.take_over(old.large)
+        if new.config.entra == old.config.entra:
+            new.upstream.tokens.follow(old.upstream.tokens)
+        self._now = new
         self._bounds.take(new.config)
         old.upstream.close()
 

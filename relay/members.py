@@ -147,6 +147,8 @@ def run_desk(place: Place) -> None:
     def take(config: Config) -> None:
         nonlocal upstream
         old, upstream = upstream, upstream_for(config)
+        if config.entra == child.config.entra:
+            upstream.tokens.follow(old.tokens)
         desk.take(config, upstream)
         old.close()
 

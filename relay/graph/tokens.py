@@ -144,16 +144,25 @@ class TokenSource:
         """How many tokens are in memory."""
         return len(self._cached)
 
+    def follow(self, before: TokenSource) -> None:
+        """Take the place of a source that asks for the same app: a reload is no reason to ask again what was refused.
+
+        From now on both know of the same refusals, since open sessions go on with the one before. What was at fault
+        with the app may have been mended, and a new token may have permissions that the old one lacks.
+        """
+        self._digest_key, self._refused, self._flights = before._digest_key, before._refused, before._flights
+        self._forget_refusals(lambda _, refusal: isinstance(refusal.fault, AppMisconfigured))
+
     def purge(self) -> None:
         """Drop expired tokens and refusals; the janitor's task."""
         now = self._clock.monotonic()
         self._cached = {user: c for user, c in self._cached.items() if c.usable_until > now}
         # A cool-down is kept for as long again, so that the next one can be longer.
-        self._refused = {
-            key: refusal
-            for key, refusal in self._refused.items()
-            if refusal.until + (0 if key[1] else refusal.lasted_s) > now
-        }
+        self._forget_refusals(lambda digest, refusal: refusal.until + (0 if digest else refusal.lasted_s) <= now)
+
+    def _forget_refusals(self, which: Callable[[bytes, Refusal], bool]) -> None:
+        for key in [key for key, refusal in self._refused.items() if which(key[1], refusal)]:
+            del self._refused[key]
 
     def renew_app_token(self, deadline: Deadline) -> None:
         """Renew the app's token ahead of its end, so that no message waits for it; the janitor's task."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import smtplib
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,34 @@ def test_the_same_wrong_password_asks_entra_once(relay: RelayProcess, upstream: 
     assert log_in(relay, "brake@example.com", "another") == "535 5.7.8"
     assert log_in(relay, "brake@example.com", "right") == "235 2.7.0"
     assert token_requests(upstream) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_does_not_forget_what_entra_refused(tmp_path: Path, upstream: Upstream, workers: int) -> None:
+    """logrotate sends SIGHUP; that must not count as a new try of a wrong password, nor of a locked account."""
+    config = config_for(upstream, workers=workers)
+    with RelayProcess(tmp_path, config) as relay:
+        assert log_in(relay, "brake@example.com", "wrong") == "535 5.7.8"
+        assert log_in(relay, "aadsts50053@example.com", "x") == "454 4.7.0"
+        asked = token_requests(upstream)
+        relay.signal(signal.SIGHUP)
+        relay.wait_for("reloaded")
+        for _ in range(4):  # by whatever worker
+            assert log_in(relay, "brake@example.com", "wrong") == "535 5.7.8"
+            assert log_in(relay, "aadsts50053@example.com", "x") == "454 4.7.0"
+        assert token_requests(upstream) == asked
+
+
+def test_a_reload_with_another_app_asks_again(tmp_path: Path, upstream: Upstream) -> None:
+    config = config_for(upstream)
+    with RelayProcess(tmp_path, config) as relay:
+        assert log_in(relay, "brake@example.com", "wrong") == "535 5.7.8"
+        asked = token_requests(upstream)
+        relay.write_config({**config, "oauth2_config": {**config["oauth2_config"], "client_secret": "another"}})
+        relay.signal(signal.SIGHUP)
+        relay.wait_for("reloaded")
+        assert log_in(relay, "brake@example.com", "wrong") == "454 4.7.0"
+        assert token_requests(upstream) == asked + 1
 
 
 def test_fifty_logins_of_one_user_at_once_ask_entra_once(relay: RelayProcess, upstream: Upstream) -> None:

@@ -127,6 +127,47 @@ def test_a_wrong_password_is_not_asked_about_again_within_60_s(
     assert len(entra.asked) == 2
 
 
+def test_a_reload_does_not_forget_what_was_refused(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
+    """Open sessions go on with the source before: what is refused there holds for the next one too."""
+    entra.script = lambda username, _: LOCKED if username == "locked@example.com" else None
+    for password, user in (("wrong", "a@example.com"), ("any", "locked@example.com")):
+        with pytest.raises(TokenError):
+            get(tokens, clock, password, user)
+    new = source(CONFIG, object(), clock)
+    new.follow(tokens)
+    with pytest.raises(CredentialsRefused):
+        get(tokens, clock, "wronger")
+    asked = len(entra.asked)
+    for password in ("wrong", "wronger"):
+        with pytest.raises(CredentialsRefused):
+            get(new, clock, password)
+    with pytest.raises(TokenUnavailable):
+        get(new, clock, "another", "locked@example.com")
+    assert len(entra.asked) == asked
+    new.purge()
+    clock.advance(61)
+    new.purge()
+    with pytest.raises(CredentialsRefused):
+        get(new, clock, "wrong")
+    assert len(entra.asked) == asked + 1
+
+
+def test_a_reload_asks_again_whether_the_app_is_at_fault(
+    tokens: TokenSource, entra: FakeEntra, clock: FakeClock
+) -> None:
+    """The administrator has mended it in Entra ID, and tells the relay so."""
+    entra.script = lambda *_: EXPIRED_SECRET
+    for _ in range(2):  # not the first time
+        with pytest.raises(AppMisconfigured):
+            get(tokens, clock)
+    entra.script = None
+    with pytest.raises(AppMisconfigured):
+        get(tokens, clock)
+    new = source(CONFIG, object(), clock)
+    new.follow(tokens)
+    assert get(new, clock).startswith("T0KEN")
+
+
 def test_another_wrong_password_is_asked_about(tokens: TokenSource, entra: FakeEntra, clock: FakeClock) -> None:
     for password in ("wrong", "wronger", "right"):
         try:
