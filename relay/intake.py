@@ -62,7 +62,7 @@ class Intake:
         old = self._now
         new.large.take_over(old.large)
         if new.config.entra == old.config.entra:
-            new.upstream.tokens.follow(old.upstream.tokens)
+            new.upstream.tokens.take_over(old.upstream.tokens)
         self._now = new
         self._bounds.take(new.config)
         old.upstream.close()

@@ -148,7 +148,7 @@ def run_desk(place: Place) -> None:
         nonlocal upstream
         old, upstream = upstream, upstream_for(config)
         if config.entra == child.config.entra:
-            upstream.tokens.follow(old.tokens)
+            upstream.tokens.take_over(old.tokens)
         desk.take(config, upstream)
         old.close()
 

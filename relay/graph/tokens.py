@@ -144,13 +144,13 @@ class TokenSource:
         """How many tokens are in memory."""
         return len(self._cached)
 
-    def follow(self, before: TokenSource) -> None:
+    def take_over(self, earlier: TokenSource) -> None:
         """Take the place of a source that asks for the same app: a reload is no reason to ask again what was refused.
 
         From now on both know of the same refusals, since open sessions go on with the one before. What was at fault
         with the app may have been mended, and a new token may have permissions that the old one lacks.
         """
-        self._digest_key, self._refused, self._flights = before._digest_key, before._refused, before._flights
+        self._digest_key, self._refused, self._flights = earlier._digest_key, earlier._refused, earlier._flights
         self._forget_refusals(lambda _, refusal: isinstance(refusal.fault, AppMisconfigured))
 
     def purge(self) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import sys
 import threading
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from relay.clock import Clock, Deadline
@@ -53,7 +53,7 @@ class GateTable:
 class _Waiter:
     __slots__ = ("admitted", "highest", "ticket")
 
-    def __init__(self, deadline: Deadline, highest: int) -> None:
+    def __init__(self, deadline: Deadline, highest: Callable[[], int]) -> None:
         self.ticket = 1 + int(deadline.at * 1_000_000)
         self.highest = highest
         self.admitted = threading.Event()
@@ -75,17 +75,20 @@ class Gates:
         self._known: dict[bytes, int] = {}  # where a name was last; the row may have become another's
 
     def look(self) -> None:
-        """Another worker says that there may be a place."""
+        """There may be a place: another worker says so, or a new configuration."""
         for row in list(self._waiting):
             self._look_at(row)
 
-    def enter(self, name: bytes, highest: int, deadline: Deadline) -> bool:
-        """Take a place, behind those with an earlier deadline; False at one's own, or when the table is full."""
+    def enter(self, name: bytes, highest: Callable[[], int], deadline: Deadline) -> bool:
+        """Take a place, behind those with an earlier deadline; False at one's own, or when the table is full.
+
+        highest: how many places there may be, which a reload can change while somebody waits.
+        """
         with self._table.lock:
             row = self._row(name)
             if row < 0:
                 return False
-            if self._next(row) is None and sum(self._taken(row)) < self._places(row, highest):
+            if self._next(row) is None and sum(self._taken(row)) < self._places(row, highest()):
                 self._table.taken[row * self._table.workers + self._worker] += 1
                 return True
             waiter = _Waiter(deadline, highest)
@@ -156,7 +159,7 @@ class Gates:
         if not self._table.narrowed_to[_ALL]:
             self._table.taken[_ALL * self._table.workers + self._worker] += 1
             return True
-        return self.enter(self._table.names[_ALL], sys.maxsize, deadline)
+        return self.enter(self._table.names[_ALL], lambda: sys.maxsize, deadline)
 
     def leave_all(self) -> None:
         if not self._table.narrowed_to[_ALL]:
@@ -268,7 +271,7 @@ class Gates:
     def _look_at(self, row: int) -> None:
         with self._table.lock:
             queue = self._waiting.get(row)
-            next_ = self._admit(row, queue[0].highest) if queue else -1
+            next_ = self._admit(row, queue[0].highest()) if queue else -1
         self._wake(next_)
 
     def _leave_queue(self, row: int, waiter: _Waiter, *, keep: bool) -> bool:
@@ -282,7 +285,7 @@ class Gates:
             else:
                 self._waiting[row].remove(waiter)
                 self._publish(row)
-            next_ = self._admit(row, waiter.highest)
+            next_ = self._admit(row, waiter.highest())
         self._wake(next_)
         return False
 
@@ -295,7 +298,7 @@ class Gates:
 def one_at_a_time(gates: Gates, name: str, deadline: Deadline) -> Iterator[bool]:
     """Inside of it nobody else in the service is, with this name; False where that did not come in time."""
     digest = digest_of("one", name)
-    entered = gates.enter(digest, 1, deadline)
+    entered = gates.enter(digest, lambda: 1, deadline)
     try:
         yield entered
     finally:

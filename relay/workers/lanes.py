@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from relay.clock import Deadline
@@ -15,7 +16,7 @@ class _SharedLane:
 
     __slots__ = ("_gates", "_highest", "_name")
 
-    def __init__(self, gates: Gates, name: bytes, highest: int) -> None:
+    def __init__(self, gates: Gates, name: bytes, highest: Callable[[], int]) -> None:
         self._gates = gates
         self._name = name
         self._highest = highest
@@ -28,13 +29,13 @@ class _SharedLane:
         return self._gates.enter(self._name, self._highest, deadline)
 
     def leave(self) -> None:
-        self._gates.leave(self._name, self._highest)
+        self._gates.leave(self._name, self._highest())
 
     def narrow(self, began: float) -> bool:
-        return self._gates.narrow(self._name, self._highest, 1, began)
+        return self._gates.narrow(self._name, self._highest(), 1, began)
 
     def places(self) -> int:
-        return self._gates.places(self._name, self._highest)
+        return self._gates.places(self._name, self._highest())
 
     def rest(self, until: float) -> None:
         self._gates.rest(self._name, until)
@@ -77,9 +78,13 @@ class SharedLanes:
 
     def limit(self, concurrency: int) -> None:
         self._concurrency = concurrency
+        self._gates.look()
+
+    def _highest(self) -> int:
+        return self._concurrency
 
     def lane(self, name: str) -> AbstractContextManager[Lane]:
-        return nullcontext(_SharedLane(self._gates, self._digest(name), self._concurrency))
+        return nullcontext(_SharedLane(self._gates, self._digest(name), self._highest))
 
     def complained(self, name: str) -> bool:
         return self._gates.complained(self._digest(name))

@@ -275,6 +275,30 @@ def test_mailbox_concurrency_over_all_workers(tmp_path: Path, upstream: Upstream
     assert len(upstream.messages()) == 18
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_more_mailbox_concurrency_by_a_reload_holds_for_who_waits(
+    tmp_path: Path, upstream: Upstream, workers: int
+) -> None:
+    """The administrator raises it since there is a queue, which must not go on as before until it is empty."""
+    upstream.fault(kind="sendMail", hold=True, count=-1)
+    config = config_for(upstream, workers=workers, mailbox_concurrency=1)
+    with RelayProcess(tmp_path, config) as relay, ThreadPoolExecutor(6) as threads:
+        clients = [one_at(relay, 1 + number % 2) if workers > 1 else relay.smtp() for number in range(6)]
+        for client in clients:
+            client.login(SENDER, "x")
+        answers = [threads.submit(submit, client) for client in clients]
+        wait_until(lambda: len(relay.events("smtp_reply", reply="354")) == 6, "all messages")
+        wait_until(lambda: upstream.stats()["max_concurrent"].get(SENDER) == 1, "the only place to be taken")
+        relay.write_config({**config, "mailbox_concurrency": 3})
+        relay.signal(signal.SIGHUP)
+        wait_until(lambda: upstream.stats()["max_concurrent"][SENDER] == 3, "three places to be taken")
+        upstream.release()
+        assert {answer.result() for answer in answers} == {"250 2.0.0"}
+        assert upstream.stats()["max_concurrent"][SENDER] == 3
+        for client in clients:
+            client.quit()
+
+
 def test_a_killed_worker_keeps_no_place_in_a_lane(tmp_path: Path, upstream: Upstream) -> None:
     with service(tmp_path, upstream) as relay, ThreadPoolExecutor(8) as threads:
         upstream.fault(kind="sendMail", hang=True, count=4)

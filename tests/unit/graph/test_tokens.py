@@ -134,7 +134,7 @@ def test_a_reload_does_not_forget_what_was_refused(tokens: TokenSource, entra: F
         with pytest.raises(TokenError):
             get(tokens, clock, password, user)
     new = source(CONFIG, object(), clock)
-    new.follow(tokens)
+    new.take_over(tokens)
     with pytest.raises(CredentialsRefused):
         get(tokens, clock, "wronger")
     asked = len(entra.asked)
@@ -164,7 +164,7 @@ def test_a_reload_asks_again_whether_the_app_is_at_fault(
     with pytest.raises(AppMisconfigured):
         get(tokens, clock)
     new = source(CONFIG, object(), clock)
-    new.follow(tokens)
+    new.take_over(tokens)
     assert get(new, clock).startswith("T0KEN")
 
 

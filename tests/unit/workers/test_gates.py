@@ -25,6 +25,11 @@ A, B = b"a" * DIGEST_OCTETS, b"b" * DIGEST_OCTETS
 LONG_S = 100.0
 
 
+def one() -> int:
+    """A lane's only place."""
+    return 1
+
+
 class Scene:
     def __init__(self, rows: int) -> None:
         self.table = GateTable(WORKERS, rows, Locks().make())
@@ -52,7 +57,7 @@ class Scene:
     def hammer(self, worker: int, rounds: int | None) -> None:
         gates = self.gates(worker)
         for _ in range(rounds) if rounds else itertools.count():
-            assert gates.enter(A, PLACES, Deadline(Clock(), LONG_S))
+            assert gates.enter(A, lambda: PLACES, Deadline(Clock(), LONG_S))
             with self.counting:
                 self.inside[worker] = 1
                 self.most[worker] = max(self.most[worker], sum(self.inside))
@@ -124,20 +129,20 @@ def test_who_is_ended_while_it_waits_leaves_no_place_behind(
             raise Killed
 
     there = scene.gates(0)
-    assert there.enter(A, 1, Deadline(Clock(), LONG_S))
+    assert there.enter(A, one, Deadline(Clock(), LONG_S))
     monkeypatch.setattr("relay.workers.gates.threading", SimpleNamespace(Event=Event))
     with pytest.raises(Killed):
-        there.enter(A, 1, Deadline(Clock(), LONG_S))
+        there.enter(A, one, Deadline(Clock(), LONG_S))
     assert (scene.taken(), scene.waiting()) == (0 if admitted else 1, 0)
 
 
 def test_first_come_first_served_over_all_workers(scene: Scene) -> None:
     mine = scene.gates(0)
-    assert mine.enter(A, 1, Deadline(Clock(), LONG_S))
+    assert mine.enter(A, one, Deadline(Clock(), LONG_S))
 
     def come(worker: int, mark: int) -> None:
         gates = scene.gates(worker)
-        assert gates.enter(A, 1, Deadline(Clock(), LONG_S))
+        assert gates.enter(A, one, Deadline(Clock(), LONG_S))
         scene.order[scene.entered[0]] = mark
         scene.entered[0] += 1
         wait_until(lambda: scene.told[0] == 1)
@@ -148,7 +153,7 @@ def test_first_come_first_served_over_all_workers(scene: Scene) -> None:
         with children(act(come, 1, 2)) as (second,):
             wait_until(lambda: scene.waiting() == 2)
             mine.leave(A, 1)
-            assert not mine.enter(A, 1, Deadline(Clock(), 0)), "nobody overtakes who waits"
+            assert not mine.enter(A, one, Deadline(Clock(), 0)), "nobody overtakes who waits"
             scene.told[0] = 1
             assert (first.wait(), second.wait()) == (0, 0)
     assert list(scene.order[:2]) == [1, 2]
@@ -156,11 +161,11 @@ def test_first_come_first_served_over_all_workers(scene: Scene) -> None:
 
 def test_what_has_begun_does_not_queue_behind_what_came_later(scene: Scene) -> None:
     mine, begun = scene.gates(0), Deadline(Clock(), LONG_S)
-    assert mine.enter(A, 1, begun)
+    assert mine.enter(A, one, begun)
 
     def come(worker: int, deadline: Deadline, mark: int) -> None:
         gates = scene.gates(worker)
-        assert gates.enter(A, 1, deadline)
+        assert gates.enter(A, one, deadline)
         scene.order[scene.entered[0]] = mark
         scene.entered[0] += 1
         gates.leave(A, 1)
@@ -176,10 +181,10 @@ def test_what_has_begun_does_not_queue_behind_what_came_later(scene: Scene) -> N
 
 def test_a_dead_waiter_holds_up_nobody(scene: Scene) -> None:
     mine = scene.gates(0)
-    assert mine.enter(A, 1, Deadline(Clock(), LONG_S))
+    assert mine.enter(A, one, Deadline(Clock(), LONG_S))
 
     def wait(worker: int) -> None:
-        assert scene.gates(worker).enter(A, 1, Deadline(Clock(), LONG_S))
+        assert scene.gates(worker).enter(A, one, Deadline(Clock(), LONG_S))
         signal.pause()
 
     with children(act(wait, 1)) as (dead,):
@@ -194,24 +199,24 @@ def test_a_dead_waiter_holds_up_nobody(scene: Scene) -> None:
 
 def test_a_hung_waiter_holds_up_nobody_behind_its_deadline(scene: Scene) -> None:
     mine = scene.gates(0)
-    assert mine.enter(A, 1, Deadline(Clock(), LONG_S))
+    assert mine.enter(A, one, Deadline(Clock(), LONG_S))
     mine.leave(A, 1)
     at = scene.table.names.find(A) * WORKERS + 1
     now = Clock().monotonic()
     scene.table.oldest[at] = int((now - 1) * 1_000_000)
-    assert not mine.enter(A, 1, Deadline(Clock(), 0)), "it may yet see to that itself"
+    assert not mine.enter(A, one, Deadline(Clock(), 0)), "it may yet see to that itself"
     scene.table.oldest[at] = 1
-    assert mine.enter(A, 1, Deadline(Clock(), 0)), "without waiting"
+    assert mine.enter(A, one, Deadline(Clock(), 0)), "without waiting"
     mine.leave(A, 1)
 
 
 def test_who_gives_up_leaves_no_place_behind(scene: Scene) -> None:
     mine, other = scene.gates(0), scene.gates(1)
-    assert mine.enter(A, 1, Deadline(Clock(), LONG_S))
-    assert not other.enter(A, 1, Deadline(Clock(), 0.01))
+    assert mine.enter(A, one, Deadline(Clock(), LONG_S))
+    assert not other.enter(A, one, Deadline(Clock(), 0.01))
     assert scene.waiting() == 0
     mine.leave(A, 1)
-    assert other.enter(A, 1, Deadline(Clock(), LONG_S))
+    assert other.enter(A, one, Deadline(Clock(), LONG_S))
 
 
 def test_the_gate_of_all_is_open_until_it_is_narrowed(scene: Scene) -> None:
@@ -248,9 +253,9 @@ def test_who_waits_looks_at_its_own_row_alone(scene: Scene) -> None:
     lanes = [bytes([number]) * DIGEST_OCTETS for number in range(1, 9)]
     mine, other = scene.gates(0), scene.gates(1)
     for lane in lanes:
-        assert other.enter(lane, 1, Deadline(Clock(), LONG_S))
+        assert other.enter(lane, one, Deadline(Clock(), LONG_S))
     scene.table.lock = lock = CountingLock()
-    waiters = [threading.Thread(target=mine.enter, args=(lane, 1, Deadline(Clock(), 2.5))) for lane in lanes]
+    waiters = [threading.Thread(target=mine.enter, args=(lane, one, Deadline(Clock(), 2.5))) for lane in lanes]
     for waiter in waiters:
         waiter.start()
     for waiter in waiters:
@@ -265,7 +270,7 @@ def test_rows_are_used_again(scene: Scene) -> None:
     gates = scene.gates(0)
     for number in range(20):
         name = bytes([number + 1]) * DIGEST_OCTETS
-        assert gates.enter(name, 1, Deadline(Clock(), LONG_S))
+        assert gates.enter(name, one, Deadline(Clock(), LONG_S))
         gates.leave(name, 1)
     gates.purge()
     assert [scene.table.names[row] == NOTHING for row in range(4)] == [False, True, True, True]
@@ -275,11 +280,11 @@ def test_rows_are_used_again(scene: Scene) -> None:
 def test_a_full_table_refuses_and_forgets_nothing(scene: Scene) -> None:
     gates, other = scene.gates(0), scene.gates(1)
     gates.rest(A, Clock().monotonic() + LONG_S)
-    assert gates.enter(B, 1, Deadline(Clock(), LONG_S))
-    assert not gates.enter(b"c" * DIGEST_OCTETS, 1, Deadline(Clock(), LONG_S))
+    assert gates.enter(B, one, Deadline(Clock(), LONG_S))
+    assert not gates.enter(b"c" * DIGEST_OCTETS, one, Deadline(Clock(), LONG_S))
     assert gates.next_start(b"c" * DIGEST_OCTETS, 1.0, Clock().monotonic() + 1) is None
     assert other.rests_until(A) == gates.rests_until(A) > Clock().monotonic()
-    assert not other.enter(B, 1, Deadline(Clock(), 0.01))
+    assert not other.enter(B, one, Deadline(Clock(), 0.01))
 
 
 def test_one_at_a_time(scene: Scene) -> None:
