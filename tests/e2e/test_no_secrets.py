@@ -239,9 +239,12 @@ def app_flows(upstream: Upstream, directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def log_in_and_send(relay: RelayProcess, upstream: Upstream, user: str, password: str) -> None:
-    """First in front of an Entra ID that refuses the app; then, with all of it built anew, as it should be."""
+    """First in front of an Entra ID that refuses the app; then, with all of it built anew, as it should be.
+
+    An app that is the device's own login would be refused for a minute, reload or not.
+    """
     upstream.reset()
-    upstream.fault(kind="token", status=401, code="7000222")
+    upstream.fault(kind="token", **({"status": 401, "code": "7000222"} if user == "scanner" else {"status": 503}))
     upstream.fault(kind="identity", status=500)
     dialogue(relay, upstream, user, password)
     relay.signal(signal.SIGHUP)
