@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from relay import __version__, listeners, logs, service, signals
+from relay import lifelog, listeners, logs, service, signals
 from relay.bounds import of_one_process
 from relay.clock import Clock
 from relay.config import Config
@@ -55,7 +55,7 @@ class Relay:
         self._stop = Event()
 
     def start(self) -> list[str]:
-        """Listen, and say where. Raises OSError with an address in its text."""
+        """Listen, and say where. Raises CannotListen, OSError."""
         on_signal(signal.SIGTERM, partial(self._on_stop, "SIGTERM"))
         on_signal(signal.SIGINT, partial(self._on_stop, "SIGINT"))
         config = self._intake.now.config
@@ -65,7 +65,7 @@ class Relay:
         if opened.admin is not None:
             self._admin_address = listeners.address_of(opened.admin)
             self._start_admin(opened.admin, config)
-        log_start(config, opened)
+        lifelog.started(config, opened)
         self._desk.take(config, self._intake.now.upstream)
         spawn(Janitor((*self._intake.tasks(), *self._desk.tasks()), self._clock).run)
         spawn(partial(service.feed_watchdog, self._clock.sleep))
@@ -120,62 +120,11 @@ class Relay:
             new = self._intake.prepare(config)
             logs.set_up(config.log)
         except (ConfigError, AppMisconfigured, OSError) as fault:
-            reopen_log(old)  # which may have been rotated all the same
-            log_reload_fault(fault)
+            lifelog.reopen(old)  # which may have been rotated all the same
+            lifelog.reload_failed(fault)
         else:
             self._intake.take(new)
-            log_reload(old, config)
+            lifelog.reloading(old, config)
             log.info("reloaded")
             self._desk.take(config, new.upstream)
         service.notify("READY=1")
-
-
-def log_start(config: Config, opened: listeners.Listeners) -> None:
-    """What the log says at the start: the version, warnings, and each address listened on."""
-    for warning in config.warnings:
-        log.warning("config", extra={"reason": warning})
-    log.info("started", extra={"version": __version__})
-    for sock in opened.plain:
-        log.info("listening", extra={"address": listeners.address_of(sock)})
-    for sock in opened.implicit:
-        log.info("listening", extra={"address": listeners.address_of(sock), "tls": "implicit"})
-    if opened.admin is not None:
-        log.info("admin_listening", extra={"address": listeners.address_of(opened.admin)})
-
-
-def log_reload(old: Config, new: Config) -> None:
-    """What the log says of a new configuration before it is taken."""
-    for warning in new.warnings:
-        log.warning("config", extra={"reason": warning})
-    for name in _needs_restart(old, new):
-        log.warning("restart_needed", extra={"reason": f"{name} changes only with a restart"})
-
-
-def log_reload_fault(fault: Exception) -> None:
-    """Why there is no new configuration."""
-    text = f"{fault.filename}: {fault.strerror}" if isinstance(fault, OSError) and fault.filename else str(fault)
-    for line in text.splitlines():
-        log.error("reload_failed", extra={"reason": f"{line}; the old configuration stays"})
-
-
-def reopen_log(config: Config, worker: int = 0) -> None:
-    """As it is configured."""
-    try:
-        logs.set_up(config.log, worker)
-    except OSError as fault:
-        log.error("reload_failed", extra={"reason": f"the log file cannot be opened: {fault.strerror}"})
-
-
-def _needs_restart(old: Config, new: Config) -> Sequence[str]:
-    changed = []
-    if old.listen.addresses != new.listen.addresses:
-        changed.append("listen_addr")
-    if old.tls.implicit_addresses != new.tls.implicit_addresses:
-        changed.append("tls.implicit_addr")
-    if old.limits.max_connections != new.limits.max_connections:
-        changed.append("max_connections")
-    if old.admin != new.admin:
-        changed.append("admin_addr or admin_password_hash")
-    if old.process != new.process:
-        changed.append("workers")
-    return changed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from relay import service
 from relay.config import Config, ListenAddress
-from relay.smtp.server import SPARE_PLACES, listen
+from relay.smtp.server import SPARE_PLACES, CannotListen, listen
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ def address_of(sock: socket.socket) -> str:
 
 
 def open_listeners(config: Config) -> Listeners:
-    """Raises OSError with an address in its text."""
+    """Raises CannotListen."""
     inherited, inherited_implicit = service.inherited_sockets()
     plain: Sequence[ListenAddress | socket.socket] = inherited or config.listen.addresses
     implicit: Sequence[ListenAddress | socket.socket] = inherited_implicit or config.tls.implicit_addresses
     if inherited_implicit and not config.tls.cert_file:
-        raise OSError(None, "the inherited socket smtps: set tls.cert_file and tls.key_file")
+        raise CannotListen(None, "the inherited socket smtps: set tls.cert_file and tls.key_file")
     admin = config.admin.addr
     sockets: list[socket.socket] = []
     wanted = {"listen_addr": plain, "tls.implicit_addr": implicit, "admin_addr": [admin] if admin else []}

@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from relay import logs
+from relay import lifelog, logs
 from relay.admin.live import Live, WorkerState
-from relay.app import log_reload_fault, reopen_log
 from relay.clock import Clock
 from relay.config import Config
 from relay.desk import Desk
@@ -86,8 +85,8 @@ class _Child:
                 take(config)
                 self.config = config
         except (AppMisconfigured, OSError) as fault:  # a file has gone since the parent looked at it
-            log_reload_fault(fault)
-        reopen_log(self.config, self.place.worker)
+            lifelog.reload_failed(fault)
+        lifelog.reopen(self.config, self.place.worker)
         self._number = number
         self._say_taken()
 

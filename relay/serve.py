@@ -108,7 +108,10 @@ def _serve(relay: Relay | Supervisor, started: Callable[[list[str]], None] | Non
         _settle()
         addresses = relay.start()
     except OSError as fault:
-        print(f"graph-smtp-relay: cannot listen on {fault.strerror}", file=sys.stderr)
+        from relay.smtp.server import CannotListen
+
+        reason = f"cannot listen on {fault.strerror}" if isinstance(fault, CannotListen) else f"cannot start: {fault}"
+        print(f"graph-smtp-relay: {reason}", file=sys.stderr)
         return 1
     if started is not None:
         started(addresses)

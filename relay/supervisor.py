@@ -16,8 +16,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relay import logs, service
-from relay.app import log_reload, log_reload_fault, log_start, reopen_log
+from relay import lifelog, logs, service
 from relay.clock import Clock
 from relay.config import Config
 from relay.configfile import ConfigError
@@ -75,7 +74,7 @@ class Supervisor:
         self._watch_at = self._clock.monotonic() if self._watch_every_s is not None else None
 
     def start(self) -> list[str]:
-        """Listen and fork. Raises OSError with an address in its text."""
+        """Listen and fork. Raises CannotListen, OSError."""
         allow_files(self._config.limits.max_connections)
         self._listeners = open_listeners(self._config)
         self._lifeline, self._lifeline_of_children = socket.socketpair()
@@ -228,7 +227,7 @@ class Supervisor:
         all_are_up = len(taken) == len(self._members) and all(taken)
         if not self._is_up and all_are_up and not self._stopping:
             self._is_up = True
-            log_start(self._config, self._listeners)
+            lifelog.started(self._config, self._listeners)
             addresses = ", ".join(self._listeners.addresses())
             service.notify("READY=1", f"STATUS=listening on {addresses}; {self._shared.workers} workers")
         if self._reloading and all(number == self._shared.handover.number for number in taken):
@@ -248,12 +247,12 @@ class Supervisor:
             check(config)
             logs.set_up(config.log)
         except (ConfigError, AppMisconfigured, OSError) as fault:
-            reopen_log(old)
-            log_reload_fault(fault)
+            lifelog.reopen(old)
+            lifelog.reload_failed(fault)
             service.notify("READY=1")
         else:
             self._config = config
-            log_reload(old, config)
+            lifelog.reloading(old, config)
             self._shared.handover.give(config)
             self._reloading = True
         for member in self._members:

@@ -49,8 +49,12 @@ class Door:
     turned_away: Callable[[str, dict[str, object]], None] = lambda event, facts: None  # event and facts of the log
 
 
+class CannotListen(OSError):
+    """strerror: the address, and what to do about it."""
+
+
 def listen(address: ListenAddress, key: str, *, with_ipv4: bool = False) -> socket.socket:
-    """A listening socket. Raises OSError with the address in its text, and the key of the configuration to change.
+    """A listening socket. key: of the configuration, to change. Raises CannotListen.
 
     with_ipv4: [::] is for IPv4 too, as :PORT is.
     """
@@ -62,7 +66,7 @@ def listen(address: ListenAddress, key: str, *, with_ipv4: bool = False) -> sock
         family, _, _, _, target = min(found, key=lambda one: one[0] != socket.AF_INET)
         return _bound(family, target)
     except (OSError, OverflowError) as fault:
-        raise OSError(getattr(fault, "errno", None), f"{address}: {_bind_advice(fault, address, key)}") from fault
+        raise CannotListen(getattr(fault, "errno", None), f"{address}: {_bind_advice(fault, address, key)}") from fault
 
 
 def _listen_everywhere(port: int) -> socket.socket:

@@ -262,7 +262,7 @@ def raising(tmp_path: Path, when: str, number: signal.Signals) -> dict[str, str]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("when", ["gevent.monkey", "relay.cli", "relay.app"])
+@pytest.mark.parametrize("when", ["gevent.monkey", "relay.cli", "relay.intake"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_stop_while_it_starts(tmp_path: Path, number: signal.Signals, when: str, workers: int) -> None:
     """Before it reads the configuration, and behind it: no traceback, and no signal that is lost."""
@@ -274,7 +274,7 @@ def test_a_stop_while_it_starts(tmp_path: Path, number: signal.Signals, when: st
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("when", ["gevent.monkey", "relay.cli", "relay.app"])
+@pytest.mark.parametrize("when", ["gevent.monkey", "relay.cli", "relay.intake"])
 def test_a_reload_while_it_starts(tmp_path: Path, upstream: Upstream, when: str, workers: int) -> None:
     """It waits for the start, since what was read may have changed."""
     config = config_for(upstream, workers=workers)

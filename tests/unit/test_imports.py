@@ -17,7 +17,7 @@ RANKS = {
     1: "configfile configchecks configcrypt configyaml configvalue admin accounts loginlimit resends selfsigned smtp"
     " message graph sandbox serviceunit sideprocess",
     2: "outcome health bounds listeners greenlets",
-    3: "authentication delivery workers",
+    3: "authentication delivery lifelog workers",
     4: "submission",
     5: "generation",
     6: "intake desk",
