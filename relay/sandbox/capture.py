@@ -8,6 +8,7 @@ that. The address parser is our own: email.utils.getaddresses changed its mind b
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from typing import Any, Literal
 JsonObject = dict[str, Any]
 _BODY_LINES = 10
 _BODY_COLUMNS = 100
+_NO_CHARSETS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")  # codecs of Python's alone
 _NOT_KEPT = frozenset({"authorization"})
 
 
@@ -255,10 +257,13 @@ def part_text(part: MimeMessage) -> str:
     octets = part.get_payload(decode=True)
     if not isinstance(octets, bytes):
         return ""
+    charset = part.get_content_charset("utf-8")
     try:
-        return octets.decode(part.get_content_charset("utf-8"), "replace")
-    except (LookupError, ValueError):  # ValueError: a codec of Python's that is no charset, such as idna
-        return octets.decode("utf-8", "replace")
+        if codecs.lookup(charset).name.replace("_", "-") not in _NO_CHARSETS:
+            return octets.decode(charset, "replace")
+    except (LookupError, ValueError):  # ValueError: a NUL in the name
+        pass
+    return octets.decode("utf-8", "replace")
 
 
 def mime_attachments(mime: bytes) -> Iterator[tuple[str, str, int]]:
