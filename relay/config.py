@@ -113,6 +113,10 @@ CLOUDS = {
     "govsg": ("https://login.sovcloud-identity.sg", "https://graph.svc.sovcloud.sg"),
 }
 
+OLD_TLS = ("TLSv1", "TLSv1.1")
+# OpenSSL 3 speaks these only at security level 0, where small keys and SHA-1 signatures are allowed. Devices that need
+# them often know RSA key exchange alone, which Python's own list leaves out.
+OLD_TLS_CIPHERS = "DEFAULT:@SECLEVEL=0"
 FLOWS = ("password", "client_credentials", "managed_identity", "client_login")
 
 # The tree. Every entry reads: name, kind, default; then the sentence; then what else holds for it.
@@ -148,7 +152,7 @@ class TlsConfig:
         "PEM file with the private key.")
     min_version: str = _key("tls.min_version", "choice", "TLSv1.2",
         "Oldest TLS version accepted; TLSv1 only for devices that know no better.",
-        choices=("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"))
+        choices=(*OLD_TLS, "TLSv1.2", "TLSv1.3"))
     implicit_addresses: tuple[ListenAddress, ...] = _key("tls.implicit_addr", "addresses", (),
         "Address or addresses for TLS from the first byte (port 465).")
     require_for_auth: bool = _key("tls.require_for_auth", "boolean", True,

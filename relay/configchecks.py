@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relay import configvalue
-from relay.config import CLOUDS, EntraConfig, LimitsConfig, ListenConfig
+from relay.config import CLOUDS, OLD_TLS, EntraConfig, LimitsConfig, ListenConfig
 from relay.configvalue import BadValue
 from relay.credentials import Secret
 
@@ -122,7 +122,7 @@ def _check_addresses(values: Values, notes: Notes) -> None:
 def _check_tls(values: Values, notes: Notes) -> None:
     """Certificate and key belong together, and TLS from the first octet needs them."""
     pair = {name: values.get(name, "") for name in ("tls.cert_file", "tls.key_file")}
-    old = values.get("tls.min_version") in ("TLSv1", "TLSv1.1")
+    old = values.get("tls.min_version") in OLD_TLS
     if any(notes.is_faulty(name, values) for name in pair):
         return
     missing = [name for name, path in pair.items() if not path]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.clientcert import BadCertificate, read_client_certificate
-from relay.config import Key, Kind, ListenAddress, Network, Rate
+from relay.config import OLD_TLS_CIPHERS, Key, Kind, ListenAddress, Network, Rate
 from relay.credentials import check_password_hash
 from relay.loopback import is_loopback
 from relay.vault import PREFIX
@@ -251,7 +251,7 @@ def _why_no_pair(cert_file: str, key_file: str, for_old_tls: bool) -> str:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if for_old_tls:
-        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        context.set_ciphers(OLD_TLS_CIPHERS)
     try:
         context.load_cert_chain(cert_file, key_file, password=no_pass_phrase)
     except ssl.SSLError as error:

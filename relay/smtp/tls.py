@@ -5,23 +5,21 @@ from __future__ import annotations
 
 import ssl
 
+from relay.config import OLD_TLS, OLD_TLS_CIPHERS
+
 _VERSIONS = {
     "TLSv1": ssl.TLSVersion.TLSv1,
     "TLSv1.1": ssl.TLSVersion.TLSv1_1,
     "TLSv1.2": ssl.TLSVersion.TLSv1_2,
     "TLSv1.3": ssl.TLSVersion.TLSv1_3,
 }
-# OpenSSL 3 speaks TLS 1.0 and 1.1 only at security level 0, where SHA-1 signatures are allowed. Devices that need them
-# often know RSA key exchange alone, which Python's own list leaves out.
-_OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"
-_OLD_VERSIONS = ("TLSv1", "TLSv1.1")
 
 
 def server_context(cert_file: str, key_file: str, min_version: str) -> ssl.SSLContext:
     """A context with this chain and key. Raises OSError (ssl.SSLError is one) when they cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if min_version in _OLD_VERSIONS:
-        context.set_ciphers(_OLD_CIPHERS)
+    if min_version in OLD_TLS:
+        context.set_ciphers(OLD_TLS_CIPHERS)
     context.minimum_version = _VERSIONS[min_version]
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     # A pass phrase would be asked for on the terminal.

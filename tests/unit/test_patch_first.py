@@ -77,6 +77,22 @@ def test_importing_the_package_loads_next_to_nothing() -> None:
     assert done.stdout == "set()\n"
 
 
+def why_it_does_not_start(modules: Path) -> str:
+    """The one line that the program prints. modules: a directory from which Python imports first."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "relay.py"), "sandbox"],
+        cwd=modules,
+        env={**os.environ, "PYTHONPATH": str(modules), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    return line
+
+
 @pytest.mark.parametrize(
     ("library", "packages"),
     [
@@ -93,17 +109,7 @@ def test_a_missing_library_is_one_line(library: str, packages: tuple[str, str], 
     """Contract: never a traceback; the line names what to install."""
     blocker = f"import sys\nsys.modules[{library!r}] = None\n"
     (tmp_path / "sitecustomize.py").write_text(blocker, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "relay.py"), "sandbox"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    line = why_it_does_not_start(tmp_path)
     assert line.startswith("graph-smtp-relay: ")
     for words in packages:
         assert words in line
@@ -127,16 +133,6 @@ class Blocker:
 sys.meta_path.insert(0, Blocker)
 """
         (tmp_path / "sitecustomize.py").write_text(blocker, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "relay.py"), "sandbox"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
+    line = why_it_does_not_start(tmp_path)
     assert line.startswith(f"graph-smtp-relay: {module} cannot be loaded: ")
     assert words in line
